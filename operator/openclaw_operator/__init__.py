@@ -1,0 +1,1 @@
+"""The control plane of OpenClaw: reconciles InferenceServices into what Kubernetes runs."""

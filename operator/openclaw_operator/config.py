@@ -1,0 +1,72 @@
+"""Settings of the operator, read once from its environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+PREFIX = "OPENCLAW_"
+
+
+class ConfigError(ValueError):
+    """A setting is not usable; the message names the variable, its value and what is allowed."""
+
+
+def _words(value: object) -> object:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+class Config(BaseModel):
+    """Settings of the operator. Each is read from the variable of its name in capitals, behind `OPENCLAW_`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    runtime_image: str = Field(default="openclaw-runtime:0.1.0", min_length=1)
+    """Image for services that name none; pinned at their first rollout."""
+    image_pull_policy: str = Field(default="", pattern="^(|Always|IfNotPresent|Never)$")
+    """Pull policy of the server's container; empty leaves the choice to Kubernetes."""
+    default_cpu: str = "500m"
+    """CPU request of pods whose service names neither a request nor a limit."""
+    default_memory: str = "512Mi"
+    """Memory request of pods whose service names neither a request nor a limit."""
+    revision_history_limit: int = Field(default=10, ge=1, le=100)
+    """Revisions kept beside the current one."""
+    watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    """Namespaces to watch, separated by commas; empty means all."""
+    workers: int = Field(default=16, ge=1, le=256)
+    """Services reconciled at the same time."""
+    resync_seconds: float = Field(default=600, ge=10)
+    """How often everything is listed anew, in case a watch lost an event."""
+    overdue_seconds: float = Field(default=120, ge=5)
+    """How late the oldest due service may be before the operator counts as stuck."""
+    health_port: int = Field(default=8081, ge=0, le=65535)
+    """Port of /healthz and /readyz."""
+    metrics_port: int = Field(default=8082, ge=0, le=65535)
+    """Port of /metrics."""
+    lease_name: str = Field(default="openclaw-operator", min_length=1, max_length=63)
+    """Lease that the active replica holds."""
+    lease_namespace: str = ""
+    """Namespace of the Lease; empty means the operator's own."""
+    lease_seconds: int = Field(default=15, ge=3, le=300)
+    """Seconds after which another replica may take over a Lease that is not renewed."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Reads every setting that is set.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        given = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            name: given[PREFIX + name.upper()] for name in cls.model_fields if given.get(PREFIX + name.upper())
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as invalid:
+            lines = [
+                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: {error['msg']}"
+                for error in invalid.errors(include_url=False)
+            ]
+            raise ConfigError("; ".join(lines)) from invalid

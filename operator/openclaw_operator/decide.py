@@ -1,0 +1,178 @@
+"""The one composition: everything that the operator can ever do to a service stands here.
+
+(service, observed, config, now) -> what to apply, what to delete, which status, which events, when to look again
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from openclaw_operator import names, status
+from openclaw_operator.api.v1alpha1 import InferenceService
+from openclaw_operator.config import Config
+from openclaw_operator.drift import drift, stamped
+from openclaw_operator.names import Manifest, Ref
+from openclaw_operator.observe import Observed, Slot
+from openclaw_operator.render.account import service_account
+from openclaw_operator.render.autoscaler import autoscaled, autoscaler, min_replicas
+from openclaw_operator.render.deployment import deployment
+from openclaw_operator.render.disruption import disruption_budget
+from openclaw_operator.render.revision import Revision, controller_revision, new_revision, spec_hash
+from openclaw_operator.render.server_config import config_map
+from openclaw_operator.render.service import service_address
+
+STABLE = "a"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a service, for `kubectl describe`."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now.
+
+    Attributes:
+        apply: Manifests to apply, in waves: those of one wave in any order, a wave after the one before it.
+        delete: Children that are not wanted any more.
+        status: The status to write; None where it is written already.
+        events: What to tell.
+    """
+
+    apply: tuple[tuple[Manifest, ...], ...] = ()
+    delete: tuple[Manifest, ...] = ()
+    status: dict[str, Any] | None = None
+    events: tuple[Event, ...] = ()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is written."""
+        return not (any(self.apply) or self.delete or self.status or self.events)
+
+
+def decide(service: InferenceService, observed: Observed, config: Config, *, now: str) -> Decision:
+    """What brings `observed` to what `service` asks for, one step.
+
+    Args:
+        service: The service, valid.
+        observed: What exists of it.
+        config: Settings of the operator.
+        now: RFC 3339 time, for conditions that change.
+    """
+    revision = current_revision(service, observed, config)
+    desired = _desired(service, revision, observed)
+    waves = tuple(
+        tuple(manifest for manifest in map(stamped, wave) if _differs(manifest, observed)) for wave in desired
+    )
+    wanted = {names.ref(manifest) for wave in desired for manifest in wave}
+    least = 0 if service.spec.suspend else min_replicas(service)
+    written = status.served(service, revision, observed, least=least, now=now)
+    return Decision(
+        apply=tuple(wave for wave in waves if wave),
+        delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
+        status=written if written != service.status else None,
+        events=transitions(service, written),
+    )
+
+
+def current_revision(service: InferenceService, observed: Observed, config: Config) -> Revision:
+    """The revision that the spec asks for: the one kept from when it was first rolled out, else a new one."""
+    latest = observed.latest
+    wanted = spec_hash(service)
+    kept = max((each for each in observed.revisions if each.spec_hash == wanted), key=_number, default=None)
+    if kept is None:
+        return new_revision(
+            service,
+            config,
+            number=latest.number + 1 if latest else 1,
+            default_image=latest.default_image if latest else config.runtime_image,
+        )
+    if latest is None or kept.number == latest.number:
+        return kept
+    return Revision(
+        hash=kept.hash,
+        number=latest.number + 1,
+        spec_hash=kept.spec_hash,
+        default_image=kept.default_image,
+        template=kept.template,
+        server_config=kept.server_config,
+    )
+
+
+def transitions(service: InferenceService, written: dict[str, Any]) -> tuple[Event, ...]:
+    """An event where Ready changed its state or its reason."""
+    before, after = status.condition(service.status, "Ready"), status.condition(written, "Ready")
+    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+        return ()
+    progress = after["status"] == "True" or after["reason"] in {"RollingOut", "PodsStarting", "Suspended"}
+    if progress and not before:
+        return ()  # a service that begins to roll out for the first time tells nothing that its creation did not
+    return (Event("Normal" if progress else "Warning", after["reason"], after["message"]),)
+
+
+def replicas(service: InferenceService, slot: Slot | None) -> int | None:
+    """The number of replicas to apply; None where it is somebody else's.
+
+    An autoscaler, or a person with `kubectl scale`, takes the field over by writing it. Until then it stays in what
+    we apply: server-side apply would reset to one a field that its only owner leaves out.
+    """
+    if service.spec.suspend:
+        return 0
+    if slot is None or not autoscaled(service):
+        return min_replicas(service)
+    return max(slot.replicas, min_replicas(service)) if slot.owns_replicas else None
+
+
+def _desired(
+    service: InferenceService, revision: Revision, observed: Observed
+) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...]]:
+    """Every child: first what pods need to start, then what starts them."""
+    count = replicas(service, observed.slots.get(STABLE))
+    optional = (autoscaler(service, slot=STABLE), disruption_budget(service))
+    first = (
+        service_account(service),
+        config_map(service, revision.server_config),
+        controller_revision(service, revision),
+        service_address(service),
+        *(manifest for manifest in optional if manifest),
+    )
+    return first, (deployment(service, revision, slot=STABLE, replicas=count),)
+
+
+def _differs(manifest: Manifest, observed: Observed) -> bool:
+    live = observed.children.get(names.ref(manifest))
+    return live is None or bool(drift(manifest, live))
+
+
+def _obsolete(observed: Observed, wanted: set[Ref], *, current: Revision, limit: int) -> tuple[Manifest, ...]:
+    """Children that nothing needs: kinds switched off, and revisions beyond the history with their configuration."""
+    running = {pod.revision for pod in observed.pods} | {slot.revision for slot in observed.slots.values()}
+    history = sorted((each for each in observed.revisions if each.hash != current.hash), key=_number, reverse=True)
+    kept = {each.hash for each in history[:limit]} | running
+    kept_names = set()
+    for each in history:
+        if each.hash in kept:
+            kept_names |= _names_of(each)
+    return tuple(
+        child
+        for ref, child in observed.children.items()
+        if ref not in wanted
+        and not (ref.kind in {"ControllerRevision", "ConfigMap"} and _identity(child) in kept_names)
+    )
+
+
+def _names_of(revision: Revision) -> set[str]:
+    """What identifies the children that a revision needs: its own hash, and that of its configuration."""
+    return {revision.hash, names.digest(revision.server_config)}
+
+
+def _identity(child: Manifest) -> str:
+    return str(child["metadata"]["name"]).rpartition("-")[2]
+
+
+def _number(revision: Revision) -> int:
+    return revision.number

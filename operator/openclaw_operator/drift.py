@@ -1,0 +1,60 @@
+"""Whether a child differs from what is wanted of it, without asking the API server.
+
+Fields that others add are not ours to judge; a field that we no longer want is found by the hash of what was last
+applied.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openclaw_operator import names
+from openclaw_operator.api import quantity
+from openclaw_operator.names import Manifest
+
+
+def stamped(desired: Manifest) -> Manifest:
+    """`desired` with the hash of itself among its annotations."""
+    metadata = desired["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), names.APPLIED_ANNOTATION: names.digest(desired)}
+    return {**desired, "metadata": {**metadata, "annotations": annotations}}
+
+
+def drift(desired: Manifest, live: Manifest) -> list[str]:
+    """Paths of the fields of `desired` that `live` has not, or has with another value."""
+    return list(_differences(desired, live, path=""))
+
+
+def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
+    if isinstance(desired, Mapping):
+        if not desired and live is None:
+            return
+        if not isinstance(live, Mapping):
+            yield path
+            return
+        for field, value in desired.items():
+            yield from _differences(value, live.get(field), path=f"{path}.{field}" if path else field)
+    elif isinstance(desired, list):
+        if not desired and live is None:
+            return
+        if not isinstance(live, list) or len(live) < len(desired):
+            yield path
+            return
+        for index, (item, other) in enumerate(zip(desired, _aligned(desired, live), strict=True)):
+            yield from _differences(item, other, path=f"{path}[{index}]")
+    elif not _same(desired, live):
+        yield path
+
+
+def _aligned(desired: list[Any], live: list[Any]) -> list[Any]:
+    """The items of `live` that stand for those of `desired`: by name where they have one, else by place."""
+    if all(isinstance(item, Mapping) and "name" in item for item in (*desired, *live)):
+        by_name = {item["name"]: item for item in live}
+        return [by_name.get(item["name"]) for item in desired]
+    return live[: len(desired)]
+
+
+def _same(desired: object, live: object) -> bool:
+    if desired == live and isinstance(desired, bool) == isinstance(live, bool):
+        return True
+    # The API server drops empty strings of optional fields and writes quantities in their shortest form.
+    return (desired == "" and live is None) or quantity.equal(desired, live)

@@ -1,0 +1,150 @@
+"""Raw children -> `Observed`: what a decision is made from, frozen."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from openclaw_operator import names
+from openclaw_operator.names import Manifest, Ref
+from openclaw_operator.render.revision import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The Deployment of a slot.
+
+    Attributes:
+        revision: Revision of its template.
+        replicas: Pods asked for.
+        owns_replicas: Whether that number was last set by the operator, not by an autoscaler or a person.
+        settled: Whether Kubernetes has acted on the Deployment's newest generation.
+        updated: Pods of the newest template.
+        existing: Pods of any template.
+        stalled: Kubernetes' sentence, when the rollout made no progress within its deadline.
+        refused: Kubernetes' sentence, when pods could not even be created (quota, admission).
+    """
+
+    revision: str
+    replicas: int
+    owns_replicas: bool
+    settled: bool
+    updated: int
+    existing: int
+    stalled: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the service.
+
+    Attributes:
+        ready: Whether it counts as ready: its model answered an inference.
+        manifest: The pod as observed, for the diagnosis of what went wrong.
+    """
+
+    name: str
+    slot: str
+    revision: str
+    ready: bool
+    leaving: bool
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that exists of one service."""
+
+    children: Mapping[Ref, Manifest] = field(default_factory=lambda: MappingProxyType({}))
+    revisions: tuple[Revision, ...] = ()
+    slots: Mapping[str, Slot] = field(default_factory=lambda: MappingProxyType({}))
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def latest(self) -> Revision | None:
+        """The revision that became current last."""
+        return max(self.revisions, key=lambda revision: revision.number, default=None)
+
+    def ready(self, revision: str) -> int:
+        """Pods of a revision that answered an inference and are not leaving."""
+        return sum(pod.ready and not pod.leaving for pod in self.pods if pod.revision == revision)
+
+    @property
+    def serving(self) -> int:
+        """Pods of any revision that answered an inference and are not leaving."""
+        return sum(pod.ready and not pod.leaving for pod in self.pods)
+
+
+def observe(children: Iterable[Manifest], *, owner_uid: str) -> Observed:
+    """Sorts the children of one service.
+
+    Objects that carry the label but belong to another owner, or to an earlier service of the same name, are not
+    ours to decide about.
+    """
+    owned: dict[Ref, Manifest] = {}
+    pods: list[Pod] = []
+    for child in children:
+        if child["kind"] == names.POD.name:
+            pods.append(_pod(child))
+        elif _owner(child) == owner_uid:
+            owned[names.ref(child)] = child
+    return Observed(
+        children=MappingProxyType(owned),
+        revisions=tuple(
+            Revision.from_manifest(child) for child in owned.values() if child["kind"] == names.REVISION.name
+        ),
+        slots=MappingProxyType(
+            {_label(child, names.SLOT_LABEL): _slot(child) for child in owned.values() if child["kind"] == "Deployment"}
+        ),
+        pods=tuple(sorted(pods, key=lambda pod: pod.name)),
+    )
+
+
+def _owner(manifest: Manifest) -> str:
+    references = manifest["metadata"].get("ownerReferences") or []
+    return next((str(reference["uid"]) for reference in references if reference.get("controller")), "")
+
+
+def _label(manifest: Manifest, label: str) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(label, ""))
+
+
+def _slot(deployment: Manifest) -> Slot:
+    metadata, spec = deployment["metadata"], deployment["spec"]
+    status = deployment.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    progressing = conditions.get("Progressing", {})
+    failure = conditions.get("ReplicaFailure", {})
+    return Slot(
+        revision=_label(spec["template"], names.REVISION_LABEL),
+        replicas=spec.get("replicas", 1),
+        owns_replicas=owns_replicas(metadata.get("managedFields") or ()),
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        updated=status.get("updatedReplicas", 0),
+        existing=status.get("replicas", 0),
+        stalled=progressing.get("message", "") if progressing.get("reason") == "ProgressDeadlineExceeded" else "",
+        refused=failure.get("message", "") if failure.get("status") == "True" else "",
+    )
+
+
+def owns_replicas(managed_fields: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the operator is the one who last set `spec.replicas`."""
+    return any(
+        entry.get("manager") == names.FIELD_MANAGER
+        and not entry.get("subresource")
+        and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in managed_fields
+    )
+
+
+def _pod(manifest: Manifest) -> Pod:
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    return Pod(
+        name=manifest["metadata"]["name"],
+        slot=_label(manifest, names.SLOT_LABEL),
+        revision=_label(manifest, names.REVISION_LABEL),
+        ready=any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions),
+        leaving=manifest["metadata"].get("deletionTimestamp") is not None,
+        manifest=manifest,
+    )

@@ -1,0 +1,55 @@
+"""ConfigMap: the server's configuration file. Immutable and one per revision, so a pod of an old revision that
+restarts in the middle of a rollout still reads the configuration it belongs to.
+"""
+
+import json
+from typing import Any
+
+from openclaw_operator import names
+from openclaw_operator.api.v1alpha1 import InferenceService, Probe
+from openclaw_operator.names import Manifest
+from openclaw_operator.render.metadata import child
+
+FILE = "server.json"
+STARTUP = Probe(period_seconds=1, failure_threshold=600, timeout_seconds=2)
+
+
+def startup_seconds(service: InferenceService) -> int:
+    """Seconds that a pod has to download, load and warm up its model."""
+    probes = service.spec.probes
+    probe = (probes.startup if probes else None) or STARTUP
+    period = probe.period_seconds or STARTUP.period_seconds or 1
+    return period * (probe.failure_threshold or STARTUP.failure_threshold or 600)
+
+
+def server_config(service: InferenceService) -> str:
+    """The configuration file, as text."""
+    spec = service.spec
+    model: dict[str, Any] = {
+        "name": spec.model.name or service.metadata.name,
+        "uri": spec.model.uri,
+        "format": spec.model.format,
+        "downloadTimeoutSeconds": startup_seconds(service),
+    }
+    if spec.model.sha256:
+        model["sha256"] = spec.model.sha256
+    if spec.model.warmup:
+        model["warmup"] = {"requests": spec.model.warmup.requests}
+    server: dict[str, Any] = {"port": 8080}
+    if spec.runtime and spec.runtime.workers:
+        server["workers"] = spec.runtime.workers
+    if spec.runtime and spec.runtime.threads:
+        server["threads"] = spec.runtime.threads
+    return json.dumps({"model": model, "server": server}, indent=2, sort_keys=True) + "\n"
+
+
+def config_map_name(service: str, text: str) -> str:
+    return names.hashed_name(service, names.digest(text))
+
+
+def config_map(service: InferenceService, text: str) -> Manifest:
+    return {
+        **child(service, names.CONFIG_MAP, name=config_map_name(service.metadata.name, text)),
+        "immutable": True,
+        "data": {FILE: text},
+    }

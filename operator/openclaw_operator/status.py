@@ -1,0 +1,189 @@
+"""The status of a service: conditions, counts, traffic. Never reads a clock; times change only with a state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openclaw_operator import names
+from openclaw_operator.api.v1alpha1 import InferenceService
+from openclaw_operator.diagnose import Problem, diagnose
+from openclaw_operator.errors import Terminal
+from openclaw_operator.names import Key
+from openclaw_operator.observe import Observed, Slot
+from openclaw_operator.render.revision import Revision
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """One condition before it gets its times."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+def served(service: InferenceService, revision: Revision, observed: Observed, *, least: int, now: str) -> Status:
+    """The status of a service whose children were decided.
+
+    Args:
+        service: The service.
+        revision: The revision that it should run.
+        observed: What exists of it.
+        least: Fewest pods of the revision that must be ready.
+        now: Time for conditions whose state changes, RFC 3339.
+    """
+    slot = observed.slots.get("a")
+    ready = observed.ready(revision.hash)
+    aspects = _suspended(observed) if service.spec.suspend else _aspects(revision, observed, least=least)
+    key = Key(service.metadata.namespace, service.metadata.name)
+    status: Status = {
+        "observedGeneration": service.metadata.generation,
+        "conditions": _conditions(service, aspects, now=now),
+        "url": names.url(key),
+        "replicas": slot.existing if slot else 0,
+        "readyReplicas": ready,
+        "selector": ",".join(f"{name}={value}" for name, value in names.selector(key.name).items()),
+        "revision": revision.hash,
+    }
+    if observed.serving:
+        serving = slot.revision if slot else revision.hash
+        status["traffic"] = [{"slot": "a", "revision": serving, "percent": 100}]
+    return status
+
+
+def refused(service: InferenceService, terminal: Terminal, observed: Observed, *, now: str) -> Status:
+    """The status of a service whose spec cannot be carried out: the last good state goes on serving."""
+    before = service.status
+    kept = {field: before[field] for field in ("url", "replicas", "selector", "revision", "traffic") if field in before}
+    serving = observed.serving
+    suffix = f"; {serving} pods of an earlier revision keep serving" if serving else ""
+    aspects = [
+        Aspect("Ready", "False", terminal.reason, terminal.message + suffix),
+        _available(observed),
+        Aspect("Progressing", "False", terminal.reason, terminal.message),
+    ]
+    return {
+        **kept,
+        "observedGeneration": service.metadata.generation,
+        "conditions": _conditions(service, aspects, now=now),
+        "readyReplicas": serving,
+    }
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of a kind, empty where there is none."""
+    return next((each for each in status.get("conditions") or [] if each["type"] == kind), {})
+
+
+def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspect]:
+    slot = observed.slots.get("a")
+    ready = observed.ready(revision.hash)
+    rolled_out = _rolled_out(slot, revision)
+    problem = None if ready >= least and rolled_out else _problem(slot, revision, observed)
+    loaded = _loaded(problem, ready)
+    available = _available(observed)
+    if problem:
+        suffix = _others_serve(observed, revision)
+        return [
+            Aspect("Ready", "False", problem.reason, problem.message + suffix),
+            available,
+            loaded,
+            Aspect("Progressing", "False", problem.reason, problem.message),
+        ]
+    if rolled_out and ready >= least:
+        message = f"{ready} pods of revision {revision.hash} answered an inference"
+        return [
+            Aspect("Ready", "True", "InferenceAnswered", message),
+            available,
+            loaded,
+            Aspect("Progressing", "False", "RolledOut", f"revision {revision.hash} is rolled out"),
+        ]
+    reason, message = _progress(slot, revision, least=least, ready=ready, rolled_out=rolled_out)
+    return [
+        Aspect("Ready", "False", reason, message + _others_serve(observed, revision)),
+        available,
+        loaded,
+        Aspect("Progressing", "True", reason, message),
+    ]
+
+
+def _rolled_out(slot: Slot | None, revision: Revision) -> bool:
+    """Whether every pod is of the revision. More pods than are asked for, while scaling, do not matter."""
+    return (
+        slot is not None
+        and slot.settled
+        and slot.revision == revision.hash
+        and slot.updated == slot.existing
+        and slot.existing > 0
+    )
+
+
+def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, rolled_out: bool) -> tuple[str, str]:
+    if slot is not None and slot.replicas == 0 and not slot.owns_replicas:
+        return "ScaledToZero", "somebody set the Deployment to 0 replicas: scale it up, or use spec.suspend to stop it"
+    if rolled_out:
+        return "PodsStarting", f"{ready} of at least {least} pods answered an inference"
+    return "RollingOut", f"revision {revision.hash} is being rolled out: {ready} of its pods answered an inference"
+
+
+def _problem(slot: Slot | None, revision: Revision, observed: Observed) -> Problem | None:
+    pods = [pod.manifest for pod in observed.pods if pod.revision == revision.hash and not pod.leaving]
+    problem = diagnose(pods)
+    if problem:
+        return problem
+    if slot is None or slot.revision != revision.hash:
+        return None
+    if slot.refused:
+        return Problem("PodsRefused", f"pods cannot be created: {slot.refused}")
+    if slot.stalled:
+        return Problem("ProgressDeadlineExceeded", f"pods did not become ready in time: {slot.stalled}")
+    return None
+
+
+def _others_serve(observed: Observed, revision: Revision) -> str:
+    others = observed.serving - observed.ready(revision.hash)
+    return f"; {others} pods of an earlier revision keep serving" if others else ""
+
+
+def _available(observed: Observed) -> Aspect:
+    if observed.serving:
+        return Aspect("Available", "True", "PodsServing", "requests are answered")
+    return Aspect("Available", "False", "NoPodServing", "no pod answers requests")
+
+
+def _loaded(problem: Problem | None, ready: int) -> Aspect:
+    if ready:
+        return Aspect("ModelLoaded", "True", "Loaded", "the model is loaded and answered an inference")
+    if problem and problem.reason.startswith("Model"):
+        return Aspect("ModelLoaded", "False", problem.reason, problem.message)
+    return Aspect("ModelLoaded", "Unknown", "Loading", "no pod has loaded the model yet")
+
+
+def _suspended(observed: Observed) -> list[Aspect]:
+    message = "spec.suspend is true: no pods run; set it to false to serve"
+    return [
+        Aspect("Ready", "False", "Suspended", message),
+        _available(observed),
+        Aspect("Progressing", "False", "Suspended", message),
+    ]
+
+
+def _conditions(service: InferenceService, aspects: list[Aspect], *, now: str) -> list[dict[str, Any]]:
+    result = []
+    for aspect in aspects:
+        before = condition(service.status, aspect.type)
+        since = before["lastTransitionTime"] if before.get("status") == aspect.status else now
+        result.append(
+            {
+                "type": aspect.type,
+                "status": aspect.status,
+                "reason": aspect.reason,
+                "message": aspect.message[:32768],
+                "lastTransitionTime": since,
+                "observedGeneration": service.metadata.generation,
+            }
+        )
+    return result
