@@ -1,0 +1,68 @@
+"""OpenClaw's runtime: load an ONNX model and run it here, or serve it over HTTP.
+
+    import openclaw
+
+    model = openclaw.load("digits.onnx")
+    answer = model.run({"image": pixels})
+
+Names are imported when first used, so that ``openclaw --help`` does not wait for onnxruntime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openclaw.errors import (
+    ConfigInvalid,
+    InvalidRequest,
+    ModelAccessDenied,
+    ModelDigestMismatch,
+    ModelDownloadFailed,
+    ModelDownloadTimeout,
+    ModelInvalid,
+    ModelNotFound,
+    ModelTooLarge,
+    ModelWarmupFailed,
+    OpenClawError,
+    OutOfMemory,
+    RequestError,
+    StartupError,
+)
+
+if TYPE_CHECKING:
+    from openclaw.execute.session import Model
+    from openclaw.library import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigInvalid",
+    "InvalidRequest",
+    "Model",
+    "ModelAccessDenied",
+    "ModelDigestMismatch",
+    "ModelDownloadFailed",
+    "ModelDownloadTimeout",
+    "ModelInvalid",
+    "ModelNotFound",
+    "ModelTooLarge",
+    "ModelWarmupFailed",
+    "OpenClawError",
+    "OutOfMemory",
+    "RequestError",
+    "StartupError",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from openclaw.library import load
+
+        return load
+    if name == "Model":
+        from openclaw.execute.session import Model
+
+        return Model
+    raise AttributeError(f"module 'openclaw' has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""The ``openclaw`` command.
+
+Further commands come from the entry point group ``openclaw.commands`` of whatever is installed; they are
+imported only when they are run, so that help stays fast and a broken one does not take the others down.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openclaw import __version__
+from openclaw.errors import StartupError
+
+COMMANDS = "openclaw.commands"
+
+
+class Commands(click.Group):
+    """The commands of this package and those of installed plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands; nothing is imported."""
+        return sorted({*super().list_commands(ctx), *_plugins()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now if it is a plugin's."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in _plugins():
+            return own
+        return _imported(_plugins()[cmd_name])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands; a plugin is named with its home instead of being imported for its help."""
+        rows = []
+        for name in self.list_commands(ctx):
+            own = super().get_command(ctx, name)
+            home = "" if own else _plugins()[name].module.partition(".")[0]
+            rows.append(
+                (name, own.get_short_help_str(72) if own else f"Provided by {home}; see `openclaw {name} --help`.")
+            )
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMANDS)}
+
+
+def _imported(point: EntryPoint) -> click.Command:
+    try:
+        command = point.load()
+    except Exception as error:
+        # A plugin is foreign code: whatever it raises must cost only this command.
+        raise click.ClickException(f"the command {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+    if not isinstance(command, click.Command):
+        raise click.ClickException(f"the command {point.name!r} ({point.value}) is not a click command")
+    return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="openclaw")
+def main() -> None:
+    r"""Puts a model into production: here, in a container, or on Kubernetes.
+
+    \b
+    Begin with:
+      openclaw serve model.onnx
+    """
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
+@click.option("--name", help="The model's name in URLs. [default: the file's name without its ending]")
+@click.option("--port", type=int, envvar="OPENCLAW_PORT", help="Port to listen on; 0 takes a free one. [default: 8080]")
+@click.option("--host", envvar="OPENCLAW_HOST", help="Address to listen on. [default: 0.0.0.0]")
+@click.option("--threads", type=int, help="Threads for one inference. [default: this process's cores / workers]")
+@click.option("--workers", type=int, help="Processes that share the port. [default: 1]")
+@click.option("--sha256", help="The digest that the model's bytes must have.")
+@click.option("--warmup-requests", type=int, help="Inferences answered before it is ready. [default: 1]")
+@click.option("--download-timeout", type=int, help="Seconds a download may take. [default: 600]")
+@click.option("--max-request-bytes", type=int, help="Largest request body. [default: 67108864]")
+@click.option("--drain-delay", type=int, help="Seconds it still answers after SIGTERM. [default: 5]")
+@click.option("--drain-timeout", type=int, help="Seconds that requests in flight then have to finish. [default: 45]")
+def serve(model: str | None, config: Path | None, **options: Any) -> None:
+    r"""Serves an ONNX model over HTTP (Open Inference Protocol).
+
+    MODEL is a path or a URI: s3://, gs://, az://, http(s)://, file://. Without MODEL and --config, the
+    environment variable MODEL_PATH names it.
+
+    \b
+    Examples:
+      openclaw serve digits.onnx
+      openclaw serve s3://models/digits.onnx --name digits --port 9000
+      openclaw serve --config server.json
+      MODEL_PATH=/models/digits.onnx openclaw serve
+    \b
+    Then:
+      curl localhost:8080/v2/models/digits
+    """
+    from openclaw.serving import logs, process, settings, termination
+
+    logs.configure(os.environ)
+    named = model or (None if config else os.environ.get("MODEL_PATH"))
+    try:
+        code = process.run(settings.layered(config, named, options))
+    except StartupError as error:
+        termination.report_failure(error)
+        code = error.exit_code
+    process.leave(code)

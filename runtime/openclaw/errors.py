@@ -1,0 +1,153 @@
+"""Every error of the runtime.
+
+    OpenClawError
+    |-- StartupError                 the server or ``openclaw.load`` cannot begin; has a ``reason``
+    |   |-- ConfigInvalid            78  a setting is wrong
+    |   |-- ModelNotFound            78  nothing is stored at the URI
+    |   |-- ModelAccessDenied        78  the store refuses these credentials
+    |   |-- ModelDigestMismatch      78  the bytes are not those of ``sha256``
+    |   |-- ModelTooLarge            78  larger than ``maxBytes``
+    |   |-- ModelInvalid             78  not ONNX, truncated, or not supported
+    |   |-- ModelWarmupFailed        78  loaded, but the first inference failed
+    |   |-- OutOfMemory              78  does not fit into the memory granted
+    |   |-- ModelDownloadTimeout     75  the store is too slow, or hangs
+    |   `-- ModelDownloadFailed      75  the store, the network or the disk failed
+    `-- RequestError                 one request is refused or failed; has an HTTP ``status``
+        |-- InvalidRequest           400 the body, a tensor or a header is wrong
+        |-- UnknownModel             404 no such model or version
+        |-- RequestTooLarge          413
+        |-- UnsupportedEncoding      415
+        |-- InferenceFailed          500 the model failed on a valid request
+        `-- NotReady                 503 loading or draining
+
+78 is EX_CONFIG (it will not heal by itself) and 75 is EX_TEMPFAIL (it may heal): the exit codes of
+``openclaw serve``, from sysexits.h. The reasons are a contract with the operator, which shows them as
+the reason of a condition.
+"""
+
+# ruff: noqa: N818 - the names are the reasons that users and the operator read.
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EX_CONFIG = 78
+EX_TEMPFAIL = 75
+
+
+class OpenClawError(Exception):
+    """Root of all errors raised on purpose by this package; its text is a sentence for the user."""
+
+
+class StartupError(OpenClawError):
+    """The model cannot be served; ``reason`` names the kind, ``exit_code`` says whether it may heal."""
+
+    exit_code: ClassVar[int] = EX_CONFIG
+
+    @property
+    def reason(self) -> str:
+        """The contract's word for this failure: the name of its class."""
+        return type(self).__name__
+
+
+class ConfigInvalid(StartupError):
+    """A setting is missing, unknown or out of range."""
+
+
+class ModelNotFound(StartupError):
+    """There is no model at the URI."""
+
+
+class ModelAccessDenied(StartupError):
+    """The store or the file system refuses to hand out the model."""
+
+
+class ModelDigestMismatch(StartupError):
+    """The model's SHA-256 is not the one that was asked for."""
+
+
+class ModelTooLarge(StartupError):
+    """The model is larger than the limit."""
+
+
+class ModelInvalid(StartupError):
+    """The file is not a model that can be executed here."""
+
+
+class ModelWarmupFailed(StartupError):
+    """The model was loaded, but a first inference could not be built or failed."""
+
+
+class OutOfMemory(StartupError):
+    """The model does not fit into the memory that this process was granted."""
+
+
+class ModelDownloadTimeout(StartupError):
+    """The download did not finish in its time, or stopped moving."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class ModelDownloadFailed(StartupError):
+    """The store, the network or the local disk failed during the download."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class RequestError(OpenClawError):
+    """One request is refused or failed; ``status`` is its HTTP status."""
+
+    status: ClassVar[int] = 500
+
+
+class InvalidRequest(RequestError):
+    """The request does not say what the protocol or the model's signature asks for."""
+
+    status = 400
+
+
+class UnknownModel(RequestError):
+    """The model or its version is not served here."""
+
+    status = 404
+
+
+class RequestTooLarge(RequestError):
+    """The body is larger than ``maxRequestBytes``."""
+
+    status = 413
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed in a way that is not accepted."""
+
+    status = 415
+
+
+class InferenceFailed(RequestError):
+    """The model itself failed on a request that is valid."""
+
+    status = 500
+
+
+class NotReady(RequestError):
+    """The model is loading, or the server is stopping."""
+
+    status = 503
+
+
+STARTUP_ERRORS: dict[str, type[StartupError]] = {
+    error.__name__: error
+    for error in (
+        ConfigInvalid,
+        ModelNotFound,
+        ModelAccessDenied,
+        ModelDigestMismatch,
+        ModelTooLarge,
+        ModelInvalid,
+        ModelWarmupFailed,
+        OutOfMemory,
+        ModelDownloadTimeout,
+        ModelDownloadFailed,
+    )
+}

@@ -1,0 +1,160 @@
+"""A loaded model: an onnxruntime session behind names, datatypes and shapes that are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from openclaw.devices.cpu import Grant, default_threads, read_grant
+from openclaw.errors import InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.graph.signature import Signature, TensorSpec, read_signature
+
+Array = npt.NDArray[np.generic]
+
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory")
+
+
+class Model:
+    """A model that answers ``run``; safe to call from many threads at once.
+
+    Attributes:
+        name: the file's stem, or what the caller chose.
+        signature: inputs and outputs in the Open Inference Protocol's words.
+        threads: threads that one inference may use.
+    """
+
+    def __init__(self, session: Any, *, name: str, threads: int) -> None:
+        self.name = name
+        self.threads = threads
+        self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
+        self._inputs = {spec.name: spec for spec in self.signature.inputs}
+        self._outputs = tuple(spec.name for spec in self.signature.outputs)
+        self._session = session
+
+    @classmethod
+    def from_file(
+        cls, path: Path, *, name: str | None = None, threads: int | None = None, grant: Grant | None = None
+    ) -> Model:
+        """Loads an ONNX file; ``threads`` default to the whole cores this process is granted.
+
+        Raises:
+            ModelNotFound, ModelInvalid, OutOfMemory: with the sentence a user needs.
+        """
+        grant = grant or read_grant()
+        threads = threads or default_threads(grant.cores)
+        _check_fits(path, grant)
+        return cls(_open_session(path, threads), name=name or path.stem, threads=threads)
+
+    def run(self, inputs: Mapping[str, npt.ArrayLike], *, outputs: Iterable[str] | None = None) -> dict[str, Array]:
+        """Runs one inference.
+
+        Args:
+            inputs: an array for every input of the signature, of its datatype and shape; lists and numbers
+                take the model's datatype.
+            outputs: which outputs to compute, all by default.
+
+        Raises:
+            InvalidRequest: an input or output is unknown, missing, or of another datatype or shape.
+            InferenceFailed: the model failed on inputs that fit its signature.
+        """
+        arrays = {name: self._checked(name, value) for name, value in inputs.items()}
+        missing = [spec for spec in self.signature.inputs if spec.name not in arrays]
+        if missing:
+            raise InvalidRequest(
+                f"input {missing[0].name!r} is missing; the model takes {_listed(self.signature.inputs)}"
+            )
+        names = self._outputs if outputs is None else tuple(outputs)
+        for name in names:
+            if name not in self._outputs:
+                raise InvalidRequest(f"there is no output {name!r}; the model gives {_listed(self.signature.outputs)}")
+        return dict(zip(names, self._infer(names, arrays), strict=True))
+
+    def _checked(self, name: str, value: npt.ArrayLike) -> Array:
+        spec = self._inputs.get(name)
+        if spec is None:
+            raise InvalidRequest(f"there is no input {name!r}; the model takes {_listed(self.signature.inputs)}")
+        array = _as_array(value, spec)
+        if array.dtype != spec.dtype and not (spec.datatype == "BYTES" and array.dtype.kind in "US"):
+            raise InvalidRequest(f"input {name!r} is {array.dtype}; the model takes {spec.dtype} ({spec.datatype})")
+        if not spec.accepts(array.shape):
+            raise InvalidRequest(
+                f"input {name!r} has shape {list(array.shape)}; the model takes {list(spec.shape)} (-1: any size)"
+            )
+        return array
+
+    def _infer(self, names: tuple[str, ...], arrays: dict[str, Array]) -> list[Array]:
+        try:
+            results: list[Array] = self._session.run(names, arrays)
+        except ort_errors.InvalidArgument as error:
+            raise InvalidRequest(f"the model refuses these inputs: {_brief(error)}") from error
+        except MemoryError as error:
+            raise InferenceFailed("out of memory while running the model") from error
+        except Exception as error:
+            # onnxruntime's exceptions have no common base below Exception, and kernels raise any of them.
+            raise InferenceFailed(f"the model failed: {_brief(error)}") from error
+        return results
+
+
+def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:
+    """Arrays stay as they are; lists and numbers have no dtype of their own, so they take the model's."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(value)
+        fits = np.can_cast(array.dtype, spec.dtype, "same_kind")
+        return np.asarray(value, dtype=spec.dtype) if fits else array
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"input {spec.name!r} does not fit {spec.datatype}: {error}") from error
+
+
+def _check_fits(path: Path, grant: Grant) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelNotFound(f"there is no model at {path}: {error.strerror}") from error
+    if grant.memory_bytes is not None and size > grant.memory_bytes:
+        raise OutOfMemory(
+            f"the model file has {size:,} bytes and this process is granted {grant.memory_bytes:,} bytes of memory; "
+            "raise the memory limit (in Kubernetes: resources.limits.memory)"
+        )
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool burns every core for a while after each request: other pods pay for it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except MemoryError as error:
+        raise OutOfMemory(f"out of memory while loading {path.name}; raise the memory limit") from error
+    except Exception as error:
+        # onnxruntime's exceptions have no common base below Exception.
+        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+            raise OutOfMemory(f"out of memory while loading {path.name}; raise the memory limit") from error
+        raise ModelInvalid(_why_invalid(path, error)) from error
+
+
+def _why_invalid(path: Path, error: Exception) -> str:
+    size = path.stat().st_size
+    if isinstance(error, ort_errors.InvalidProtobuf) or "No graph was found" in str(error):
+        return f"{path.name} ({size:,} bytes) is not an ONNX model, or was cut short: {_brief(error)}"
+    return f"{path.name} cannot be executed by onnxruntime {onnxruntime.__version__}: {_brief(error)}"
+
+
+def _brief(error: Exception) -> str:
+    """The text of onnxruntime without its prefix, on one line."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1][:600] if text.startswith("[ONNXRuntimeError]") else text[:600]
+
+
+def _listed(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(str(spec) for spec in specs) or "none"

@@ -1,0 +1,1 @@
+"""What a model looks like from outside, and (later) what is done to its graph."""

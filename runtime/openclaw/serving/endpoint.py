@@ -1,0 +1,102 @@
+"""What is served, whatever carries it: the phase, the model, and an inference from bytes to bytes.
+
+An HTTP or gRPC front end only moves bytes and headers in and out of an :class:`Endpoint`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import Any
+
+from openclaw.errors import NotReady, UnknownModel
+from openclaw.execute.session import Model
+from openclaw.serving import protocol
+from openclaw.serving.metrics import Metrics
+
+VERSION = "1"
+
+
+class Phase(Enum):
+    """Where the server is in its life; only READY tells load balancers to send requests."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Endpoint:
+    """One model's name, phase and, once loaded, the model itself; used from one event loop."""
+
+    def __init__(self, name: str, metrics: Metrics, *, concurrency: int) -> None:
+        self.name = name
+        self.metrics = metrics
+        self.phase = Phase.LOADING
+        self._model: Model | None = None
+        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
+        metrics.ready.labels(name).set(0)
+        metrics.in_flight.labels(name).set(0)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.phase is Phase.READY
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is stopping: it still answers, and asks every client to hang up."""
+        return self.phase is Phase.DRAINING
+
+    def open(self, model: Model) -> None:
+        """Starts answering inferences with a model that was warmed up."""
+        self._model = model
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+            self.metrics.ready.labels(self.name).set(1)
+
+    def drain(self) -> None:
+        """Tells load balancers to stop; requests that still come are answered."""
+        self.phase = Phase.DRAINING
+        self.metrics.ready.labels(self.name).set(0)
+
+    def metadata(self, name: str, version: str | None) -> dict[str, Any]:
+        """The model metadata document."""
+        return protocol.metadata(name, VERSION, self._serving(name, version).signature)
+
+    def check(self, name: str, version: str | None) -> None:
+        """Raises UnknownModel unless ``name`` and ``version`` are what is served here."""
+        if name != self.name:
+            raise UnknownModel(f"there is no model {name!r:.120}; served here: {self.name!r}")
+        if version is not None and version != VERSION:
+            raise UnknownModel(f"model {name!r} has no version {version!r:.120}; it has: {VERSION!r}")
+
+    async def infer(self, body: bytes, header_length: str | None) -> protocol.Encoded:
+        """Answers one inference request; decoding and encoding too run off the event loop."""
+        model = self._serving(self.name, None)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._answer, model, body, header_length)
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The Prometheus exposition and its content type."""
+        return await asyncio.to_thread(self.metrics.render, accept)
+
+    def _serving(self, name: str, version: str | None) -> Model:
+        self.check(name, version)
+        if self._model is None:
+            raise NotReady(f"model {name!r} is {self.phase.value}")
+        return self._model
+
+    def _answer(self, model: Model, body: bytes, header_length: str | None) -> protocol.Encoded:
+        request = protocol.decode_request(body, header_length)
+        arrays, wanted = protocol.bind(request, model.signature)
+        start = time.perf_counter()
+        results = model.run(arrays, outputs=[output.name for output in wanted])
+        self.metrics.inference_duration.labels(self.name).observe(time.perf_counter() - start)
+        datatypes = {spec.name: spec.datatype for spec in model.signature.outputs}
+        tensors = tuple(
+            protocol.Tensor(output.name, datatypes[output.name], results[output.name], output.binary)
+            for output in wanted
+        )
+        return protocol.encode_response(protocol.InferResponse(self.name, VERSION, tensors, request.id))

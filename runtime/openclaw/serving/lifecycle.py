@@ -1,0 +1,171 @@
+"""One server process, from listening to drained.
+
+listen -> live 200, ready 503 -> fetch, load, warm up -> ready 200
+SIGTERM -> ready 503, still answering for drainDelaySeconds -> stop accepting -> finish -> exit 0
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from openclaw.config import ServerConfig, ServerOptions
+from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.errors import ConfigInvalid, StartupError
+from openclaw.execute.session import Model
+from openclaw.serving.announce import announce
+from openclaw.serving.app import build_app, build_runner
+from openclaw.serving.endpoint import Endpoint
+from openclaw.serving.metrics import Metrics
+from openclaw.serving.signals import StopSignals
+from openclaw.serving.warmup import warm_up
+from openclaw.storage.fetch import Limits, fetch
+from openclaw.storage.uri import parse
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+
+T = TypeVar("T")
+
+
+async def serve(config: ServerConfig, cache_dir: Path) -> None:
+    """Serves one model in this process until it is told to stop.
+
+    Raises:
+        StartupError: the model could not be brought up.
+    """
+    signals = StopSignals()
+    signals.install()
+    listener = listen(config.server, shared=False)
+    endpoint = Endpoint(config.model.name, Metrics(), concurrency=threads_of(config))
+    runner = await start(endpoint, listener, config.server)
+    log.info("listening on %s; loading %s", shown_address(listener), parse(config.model.uri))
+    try:
+        began = time.perf_counter()
+        model = await until_stopped(bring_up(config, cache_dir, endpoint), signals)
+        if model is not None:
+            endpoint.open(model)
+            announce(model, listener.getsockname(), seconds=time.perf_counter() - began)
+            await signals.stop.wait()
+            await drain(endpoint, signals, config.server)
+    finally:
+        await runner.cleanup()
+    log.info("stopped")
+
+
+async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) -> Model:
+    """Fetches, loads and warms up the model; its time and its failure are in the metrics."""
+    metrics, name = endpoint.metrics, config.model.name
+    began = time.perf_counter()
+    try:
+        path = await fetch_model(config, cache_dir)
+        # Not the loop's own executor: closing the loop waits for that, and a load cannot be interrupted.
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        model = await asyncio.get_running_loop().run_in_executor(loader, load_model, config, path)
+        loader.shutdown(wait=False)
+    except StartupError as error:
+        metrics.load_failures.labels(name, error.reason).inc()
+        raise
+    metrics.load_seconds.labels(name).set(time.perf_counter() - began)
+    return model
+
+
+async def fetch_model(config: ServerConfig, cache_dir: Path) -> Path:
+    """The model as a local file."""
+    limits = Limits(timeout_seconds=config.model.download_timeout_seconds, max_bytes=config.model.max_bytes)
+    return await fetch(parse(config.model.uri), cache_dir=cache_dir, sha256=config.model.sha256, limits=limits)
+
+
+def load_model(config: ServerConfig, path: Path) -> Model:
+    """Loads and warms up; takes as long as the model needs."""
+    model = Model.from_file(path, name=config.model.name, threads=threads_of(config))
+    log.info("loaded %s with %d thread(s)", path, model.threads)
+    warm_up(model, config.model.warmup.requests)
+    return model
+
+
+def threads_of(config: ServerConfig) -> int:
+    """Threads of each process: what was asked for, or its share of the cores."""
+    return config.server.threads or default_threads(read_grant().cores, config.server.workers)
+
+
+def listen(options: ServerOptions, *, shared: bool) -> socket.socket:
+    """A listening socket; ``shared`` lets several processes listen on one port (SO_REUSEPORT, socket(7)).
+
+    Raises:
+        ConfigInvalid: the host or port cannot be used.
+    """
+    listener = _bound(options, shared=shared)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def reserve(options: ServerOptions) -> socket.socket:
+    """A socket that holds the port for processes that will share it, without listening.
+
+    Raises:
+        ConfigInvalid: the port is taken, also when by another server that would share it.
+    """
+    with _bound(options, shared=False) as probe:
+        port = probe.getsockname()[1]
+    return _bound(options.model_copy(update={"port": port}), shared=True)
+
+
+def _bound(options: ServerOptions, *, shared: bool) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((options.host, options.port))
+    except OSError as error:
+        raise ConfigInvalid(
+            f"the server cannot listen on host {options.host!r}, port {options.port}: {error.strerror or error}; "
+            "choose others with --host and --port, or server.host and server.port"
+        ) from error
+    return bound
+
+
+def shown_address(listener: socket.socket) -> str:
+    """Host and port as in a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def start(endpoint: Endpoint, listener: socket.socket, options: ServerOptions) -> web.AppRunner:
+    """Starts answering on ``listener``."""
+    app = build_app(endpoint, max_request_bytes=options.max_request_bytes)
+    runner = build_runner(app, drain_timeout=options.drain_timeout_seconds)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    return runner
+
+
+async def until_stopped(work: Coroutine[Any, Any, T], signals: StopSignals) -> T | None:
+    """The work's result, or None when a signal to stop came first."""
+    task, stop = asyncio.create_task(work), asyncio.create_task(signals.stop.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return None
+
+
+async def drain(endpoint: Endpoint, signals: StopSignals, options: ServerOptions) -> None:
+    """Says that it stops, and answers what still comes until load balancers have heard it."""
+    endpoint.drain()
+    log.info("stopping: still answering for %d s, then finishing what is in flight", options.drain_delay_seconds)
+    await signals.delay(options.drain_delay_seconds)

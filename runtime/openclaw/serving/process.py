@@ -1,0 +1,48 @@
+"""The edge between the operating system's process and the server inside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from openclaw.config import ServerConfig
+from openclaw.serving.lifecycle import serve
+from openclaw.serving.workers import serve_with_workers
+from openclaw.storage.cache import default_folder
+
+
+def run(config: ServerConfig) -> int:
+    """Serves until told to stop, in this process or in workers; returns the exit code.
+
+    Raises:
+        StartupError: the model could not be brought up.
+    """
+    entry = serve if config.server.workers == 1 else serve_with_workers
+    run_loop(entry(config, default_folder()))
+    return 0
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Runs ``work`` on uvloop where there is one (not on every platform), else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+def leave(code: int) -> None:
+    """Ends the process now.
+
+    The usual way waits for every thread, and a thread inside onnxruntime cannot be interrupted: a stop
+    while a model loads, or after the drain timeout, would hang.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

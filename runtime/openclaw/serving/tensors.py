@@ -1,0 +1,158 @@
+"""One tensor's data in the Open Inference Protocol: JSON lists and little-endian bytes, both ways."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from openclaw.errors import InvalidRequest
+from openclaw.execute.session import Array
+from openclaw.graph.signature import NUMPY_OF
+
+_LENGTH = 4
+
+# What JSON may hold for each kind of numpy dtype, and how to say so.
+_JSON_TYPES: dict[str, tuple[frozenset[type], str]] = {
+    "b": (frozenset({bool}), "true or false"),
+    "i": (frozenset({int}), "integers"),
+    "u": (frozenset({int}), "integers"),
+    "f": (frozenset({int, float}), "numbers"),
+    "O": (frozenset({str}), "strings"),
+}
+
+
+def decode_json(data: object, datatype: str, shape: tuple[int, ...], *, where: str) -> Array:
+    """Turns JSON ``data``, flat or nested as ``shape`` says, into an array.
+
+    Raises:
+        InvalidRequest: the data is not a list, ragged, of another length, or holds a value that
+            ``datatype`` cannot.
+    """
+    dtype = NUMPY_OF[datatype]
+    flat = _flatten(data, shape, where)
+    allowed, wanted = _JSON_TYPES[dtype.kind]
+    for found in set(map(type, flat)) - allowed:
+        value = next(item for item in flat if type(item) is found)
+        raise InvalidRequest(f"{where}: data holds {_shown(value)}; {datatype} takes {wanted}")
+    expected = math.prod(shape)
+    if len(flat) != expected:
+        raise InvalidRequest(f"{where}: data has {len(flat)} values; shape {list(shape)} takes {expected}")
+    return _reshape(_convert(flat, datatype, where), shape, where)
+
+
+def decode_binary(data: memoryview, datatype: str, shape: tuple[int, ...], *, where: str) -> Array:
+    """Reads raw little-endian bytes; numbers are not copied unless they lie unaligned.
+
+    Raises:
+        InvalidRequest: the bytes are not exactly those of ``shape``, or a ``BYTES`` element is cut or not
+            UTF-8.
+    """
+    if datatype == "BYTES":
+        return _reshape(_strings(data, math.prod(shape), where), shape, where)
+    dtype = NUMPY_OF[datatype]
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise InvalidRequest(
+            f"{where}: binary_data_size is {len(data)}; {datatype} of shape {list(shape)} takes {expected} bytes"
+        )
+    if datatype == "BOOL":
+        # A numpy bool that is neither 0 nor 1 has no meaning; the wire may hold any byte.
+        return _reshape(np.frombuffer(data, dtype=np.uint8) != 0, shape, where)
+    return _reshape(np.require(np.frombuffer(data, dtype=dtype), requirements="A"), shape, where)
+
+
+def encode_json(array: Array, datatype: str) -> Any:
+    """What orjson writes as the flat, row-major list of the tensor's values."""
+    if datatype == "BYTES":
+        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.flat]
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def encode_binary(array: Array, datatype: str) -> bytes:
+    """The tensor's raw bytes, row-major and little-endian."""
+    if datatype == "BYTES":
+        items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
+        return b"".join(chain.from_iterable((len(item).to_bytes(_LENGTH, "little"), item) for item in items))
+    return array.astype(NUMPY_OF[datatype], copy=False).tobytes()
+
+
+def _flatten(data: object, shape: tuple[int, ...], where: str) -> list[Any]:
+    if not isinstance(data, list):
+        raise InvalidRequest(f"{where}: data is {_shown(data)}; a list is needed")
+    level: list[Any] = data
+    depth = 1
+    while level and type(level[0]) is list:
+        depth += 1
+        lengths = {len(item) if type(item) is list else -1 for item in level}
+        if depth > len(shape) or len(lengths) != 1:
+            raise InvalidRequest(
+                f"{where}: data is nested unevenly or too deep; give it flat, or nested as shape {list(shape)}"
+            )
+        if lengths != {shape[depth - 1]}:
+            raise InvalidRequest(
+                f"{where}: data has rows of {lengths.pop()} at depth {depth}; "
+                f"shape {list(shape)} takes {shape[depth - 1]}"
+            )
+        level = list(chain.from_iterable(level))
+    if depth > 1 and depth != len(shape):
+        raise InvalidRequest(f"{where}: data is nested {depth} deep; give it flat, or nested as shape {list(shape)}")
+    return level
+
+
+def _convert(flat: list[Any], datatype: str, where: str) -> Array:
+    dtype = NUMPY_OF[datatype]
+    if dtype.kind in "bO":
+        return np.array(flat, dtype=dtype)
+    if dtype.kind == "f":
+        numbers = np.array(flat, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            array: Array = numbers.astype(dtype)
+        finite = np.isfinite(array.astype(np.float64))
+        if not finite.all():
+            value = flat[int(np.flatnonzero(~finite)[0])]
+            raise InvalidRequest(f"{where}: data holds {value!r}, which is too large for {datatype}")
+        return array
+    bounds = np.iinfo(dtype.str)
+    if flat and (min(flat) < bounds.min or max(flat) > bounds.max):
+        value = min(flat) if min(flat) < bounds.min else max(flat)
+        raise InvalidRequest(f"{where}: data holds {value}; {datatype} takes {bounds.min} to {bounds.max}")
+    return np.array(flat, dtype=dtype)
+
+
+def _strings(data: memoryview, count: int, where: str) -> Array:
+    items: list[str] = []
+    position = 0
+    while position < len(data):
+        start = position + _LENGTH
+        position = start + int.from_bytes(data[position:start], "little")
+        if start > len(data) or position > len(data):
+            raise InvalidRequest(f"{where}: element {len(items)} is cut short; {len(data)} bytes were given")
+        try:
+            items.append(str(data[start:position], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"{where}: element {len(items)} is not UTF-8: {error.reason}") from error
+    if len(items) != count:
+        raise InvalidRequest(f"{where}: the bytes hold {len(items)} elements; the shape takes {count}")
+    return np.array(items, dtype=object)
+
+
+def _reshape(array: Array, shape: tuple[int, ...], where: str) -> Array:
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        # Only a shape with a zero beside sizes whose product no machine can address comes here.
+        raise InvalidRequest(f"{where}: shape {list(shape)} is too large") from error
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

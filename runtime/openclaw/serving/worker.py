@@ -1,0 +1,87 @@
+"""One of several serving processes: what :mod:`openclaw.serving.workers` starts and talks to.
+
+python -m openclaw.serving.worker CONFIG_JSON
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+from openclaw.config import ServerConfig, parse
+from openclaw.errors import StartupError
+from openclaw.serving import logs
+from openclaw.serving.endpoint import Endpoint
+from openclaw.serving.lifecycle import bring_up, drain, listen, start, threads_of, until_stopped
+from openclaw.serving.metrics import Metrics
+from openclaw.serving.process import leave, run_loop
+from openclaw.serving.signals import StopSignals
+from openclaw.serving.termination import failure_line
+from openclaw.storage.cache import default_folder
+
+
+async def work(config: ServerConfig) -> None:
+    """Loads, warms up, says so, listens when told to, and drains when told to or when the parent is gone.
+
+    Raises:
+        StartupError: the model could not be brought up.
+    """
+    signals, may_listen = StopSignals(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Ctrl-C reaches the whole process group; the parent hears it too and says what to do.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, signals.stop.set)
+    orders = asyncio.create_task(_obey(signals, may_listen))
+    endpoint = Endpoint(config.model.name, Metrics(), concurrency=threads_of(config))
+    model = await until_stopped(bring_up(config, default_folder(), endpoint), signals)
+    if model is None:
+        return
+    say("warm")
+    if await until_stopped(may_listen.wait(), signals):
+        endpoint.open(model)
+        runner = await start(endpoint, listen(config.server, shared=True), config.server)
+        say("listening")
+        await signals.stop.wait()
+        await drain(endpoint, signals, config.server)
+        await runner.cleanup()
+    orders.cancel()
+
+
+async def _obey(signals: StopSignals, may_listen: asyncio.Event) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        match line.strip():
+            case b"listen":
+                may_listen.set()
+            case b"drain":
+                signals.stop.set()
+            case b"hurry":
+                signals.stop.set()
+                signals.hurry.set()
+    # The parent is gone, and with it the one who would have said so.
+    signals.stop.set()
+    signals.hurry.set()
+
+
+def say(line: str) -> None:
+    """Tells the parent."""
+    print(line, flush=True)
+
+
+def main() -> None:
+    """Runs one worker; its failure goes to the parent as one JSON line."""
+    logs.configure(os.environ)
+    try:
+        run_loop(work(parse(json.loads(sys.argv[1]))))
+    except StartupError as error:
+        say(failure_line(error))
+        leave(error.exit_code)
+    leave(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Brings a model from its URI to a local file."""
