@@ -30,6 +30,8 @@ class Config(BaseModel):
     """CPU request of pods whose service names neither a request nor a limit."""
     default_memory: str = "512Mi"
     """Memory request of pods whose service names neither a request nor a limit."""
+    url_template: str = "http://{name}.{namespace}.svc"
+    """Where a service answers, with {name} and {namespace} for its own."""
     revision_history_limit: int = Field(default=10, ge=1, le=100)
     """Revisions kept beside the current one."""
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
@@ -50,6 +52,10 @@ class Config(BaseModel):
     """Namespace of the Lease; empty means the operator's own."""
     lease_seconds: int = Field(default=15, ge=3, le=300)
     """Seconds after which another replica may take over a Lease that is not renewed."""
+
+    def url(self, *, namespace: str, name: str) -> str:
+        """Where a service answers."""
+        return self.url_template.format(namespace=namespace, name=name)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

@@ -3,13 +3,15 @@
 (service, observed, config, now) -> what to apply, what to delete, which status, which events, when to look again
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openclaw_operator import names, status
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import Config
 from openclaw_operator.drift import drift, stamped
+from openclaw_operator.errors import Terminal
 from openclaw_operator.names import Manifest, Ref
 from openclaw_operator.observe import Observed, Slot
 from openclaw_operator.render.account import service_account
@@ -66,17 +68,28 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
     revision = current_revision(service, observed, config)
     desired = _desired(service, revision, observed)
     waves = tuple(
-        tuple(manifest for manifest in map(stamped, wave) if _differs(manifest, observed)) for wave in desired
+        tuple(_locked(manifest, observed) for manifest in map(stamped, wave) if _differs(manifest, observed))
+        for wave in desired
     )
     wanted = {names.ref(manifest) for wave in desired for manifest in wave}
     least = 0 if service.spec.suspend else min_replicas(service)
-    written = status.served(service, revision, observed, least=least, now=now)
+    url = config.url(namespace=service.metadata.namespace, name=service.metadata.name)
+    written = status.served(service, revision, observed, least=least, url=url, now=now)
     return Decision(
         apply=tuple(wave for wave in waves if wave),
         delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
         status=written if written != service.status else None,
-        events=transitions(service, written),
+        events=transitions(service.status, written),
     )
+
+
+def refuse(service: Manifest, terminal: Terminal, observed: Observed, *, now: str) -> Decision:
+    """What to do about a service whose spec cannot be carried out: nothing but to say so."""
+    before = service.get("status") or {}
+    written = status.refused(service, terminal, observed, now=now)
+    if written == before:
+        return Decision()
+    return Decision(status=written, events=transitions(before, written))
 
 
 def current_revision(service: InferenceService, observed: Observed, config: Config) -> Revision:
@@ -93,25 +106,18 @@ def current_revision(service: InferenceService, observed: Observed, config: Conf
         )
     if latest is None or kept.number == latest.number:
         return kept
-    return Revision(
-        hash=kept.hash,
-        number=latest.number + 1,
-        spec_hash=kept.spec_hash,
-        default_image=kept.default_image,
-        template=kept.template,
-        server_config=kept.server_config,
-    )
+    return replace(kept, number=latest.number + 1)
 
 
-def transitions(service: InferenceService, written: dict[str, Any]) -> tuple[Event, ...]:
-    """An event where Ready changed its state or its reason."""
-    before, after = status.condition(service.status, "Ready"), status.condition(written, "Ready")
-    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Event, ...]:
+    """An event where Ready changed its state or its reason from one status to the next."""
+    was, now = status.condition(before, "Ready"), status.condition(after, "Ready")
+    if (was.get("status"), was.get("reason")) == (now["status"], now["reason"]):
         return ()
-    progress = after["status"] == "True" or after["reason"] in {"RollingOut", "PodsStarting", "Suspended"}
-    if progress and not before:
-        return ()  # a service that begins to roll out for the first time tells nothing that its creation did not
-    return (Event("Normal" if progress else "Warning", after["reason"], after["message"]),)
+    progress = now["status"] == "True" or now["reason"] in status.PROGRESS_REASONS
+    if progress and not was and now["status"] != "True":
+        return ()  # a first rollout that begins tells nothing that the creation of the service did not
+    return (Event("Normal" if progress else "Warning", now["reason"], now["message"]),)
 
 
 def replicas(service: InferenceService, slot: Slot | None) -> int | None:
@@ -146,6 +152,15 @@ def _desired(
 def _differs(manifest: Manifest, observed: Observed) -> bool:
     live = observed.children.get(names.ref(manifest))
     return live is None or bool(drift(manifest, live))
+
+
+def _locked(manifest: Manifest, observed: Observed) -> Manifest:
+    """Ties a number of replicas to the version it was read from: an autoscaler may be writing it right now."""
+    live = observed.children.get(names.ref(manifest))
+    if live is None or "replicas" not in manifest.get("spec", {}):
+        return manifest
+    metadata = {**manifest["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
+    return {**manifest, "metadata": metadata}
 
 
 def _obsolete(observed: Observed, wanted: set[Ref], *, current: Revision, limit: int) -> tuple[Manifest, ...]:

@@ -13,9 +13,16 @@ from openclaw_operator.names import Manifest
 
 
 def stamped(desired: Manifest) -> Manifest:
-    """`desired` with the hash of itself among its annotations."""
+    """`desired` with the hash of itself among its annotations.
+
+    The number of replicas is left out of the hash: it changes hands without anything having changed.
+    """
     metadata = desired["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), names.APPLIED_ANNOTATION: names.digest(desired)}
+    spec = {field: value for field, value in desired.get("spec", {}).items() if field != "replicas"}
+    annotations = {
+        **(metadata.get("annotations") or {}),
+        names.APPLIED_ANNOTATION: names.digest({**desired, "spec": spec}),
+    }
     return {**desired, "metadata": {**metadata, "annotations": annotations}}
 
 
@@ -47,8 +54,9 @@ def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
 
 def _aligned(desired: list[Any], live: list[Any]) -> list[Any]:
     """The items of `live` that stand for those of `desired`: by name where they have one, else by place."""
-    if all(isinstance(item, Mapping) and "name" in item for item in (*desired, *live)):
-        by_name = {item["name"]: item for item in live}
+    by_name = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
+    named = all(isinstance(item, Mapping) and "name" in item for item in desired)
+    if named and len(by_name) == len(live):
         return [by_name.get(item["name"]) for item in desired]
     return live[: len(desired)]
 

@@ -10,7 +10,7 @@ class ReconcileError(Exception):
     """A reconcile that did not reach its end."""
 
 
-class Retry(ReconcileError):
+class Retry(ReconcileError):  # noqa: N818 - the names of the field: what to do, not what went wrong
     """Try again after `after` seconds; without a number, after the queue's back-off."""
 
     def __init__(self, message: str, *, after: float | None = None) -> None:
@@ -18,7 +18,7 @@ class Retry(ReconcileError):
         self.after = after
 
 
-class Terminal(ReconcileError):
+class Terminal(ReconcileError):  # noqa: N818 - as above
     """Trying again is useless until something changes.
 
     Attributes:

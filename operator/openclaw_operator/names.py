@@ -109,11 +109,6 @@ def selector(service: str, slot: str | None = None) -> dict[str, str]:
     return labels | {SLOT_LABEL: slot} if slot else labels
 
 
-def url(key: Key) -> str:
-    """Where the service answers inside the cluster."""
-    return f"http://{key.name}.{key.namespace}.svc"
-
-
 def digest(value: object) -> str:
     """Ten hexadecimal digits that stand for a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

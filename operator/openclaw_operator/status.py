@@ -1,5 +1,6 @@
 """The status of a service: conditions, counts, traffic. Never reads a clock; times change only with a state."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,17 @@ from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.diagnose import Problem, diagnose
 from openclaw_operator.errors import Terminal
-from openclaw_operator.names import Key
+from openclaw_operator.names import Manifest
 from openclaw_operator.observe import Observed, Slot
 from openclaw_operator.render.revision import Revision
 
 Status = dict[str, Any]
+
+PROGRESS_REASONS = frozenset({"RollingOut", "PodsStarting", "Suspended"})
+"""Reasons of a service that is not Ready although nothing is wrong."""
+
+_KEPT = ("url", "replicas", "selector", "revision", "traffic")
+"""What a status keeps while the spec is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,9 @@ class Aspect:
     message: str
 
 
-def served(service: InferenceService, revision: Revision, observed: Observed, *, least: int, now: str) -> Status:
+def served(
+    service: InferenceService, revision: Revision, observed: Observed, *, least: int, url: str, now: str
+) -> Status:
     """The status of a service whose children were decided.
 
     Args:
@@ -33,31 +42,30 @@ def served(service: InferenceService, revision: Revision, observed: Observed, *,
         revision: The revision that it should run.
         observed: What exists of it.
         least: Fewest pods of the revision that must be ready.
+        url: Where the service answers.
         now: Time for conditions whose state changes, RFC 3339.
     """
     slot = observed.slots.get("a")
     ready = observed.ready(revision.hash)
     aspects = _suspended(observed) if service.spec.suspend else _aspects(revision, observed, least=least)
-    key = Key(service.metadata.namespace, service.metadata.name)
     status: Status = {
         "observedGeneration": service.metadata.generation,
-        "conditions": _conditions(service, aspects, now=now),
-        "url": names.url(key),
+        "conditions": _conditions(aspects, service.status, generation=service.metadata.generation, now=now),
+        "url": url,
         "replicas": slot.existing if slot else 0,
         "readyReplicas": ready,
-        "selector": ",".join(f"{name}={value}" for name, value in names.selector(key.name).items()),
+        "selector": ",".join(f"{name}={value}" for name, value in names.selector(service.metadata.name).items()),
         "revision": revision.hash,
     }
     if observed.serving:
-        serving = slot.revision if slot else revision.hash
-        status["traffic"] = [{"slot": "a", "revision": serving, "percent": 100}]
+        status["traffic"] = [{"slot": "a", "revision": _answering(observed), "percent": 100}]
     return status
 
 
-def refused(service: InferenceService, terminal: Terminal, observed: Observed, *, now: str) -> Status:
+def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: str) -> Status:
     """The status of a service whose spec cannot be carried out: the last good state goes on serving."""
-    before = service.status
-    kept = {field: before[field] for field in ("url", "replicas", "selector", "revision", "traffic") if field in before}
+    before = service.get("status") or {}
+    generation = service["metadata"].get("generation", 1)
     serving = observed.serving
     suffix = f"; {serving} pods of an earlier revision keep serving" if serving else ""
     aspects = [
@@ -66,11 +74,17 @@ def refused(service: InferenceService, terminal: Terminal, observed: Observed, *
         Aspect("Progressing", "False", terminal.reason, terminal.message),
     ]
     return {
-        **kept,
-        "observedGeneration": service.metadata.generation,
-        "conditions": _conditions(service, aspects, now=now),
+        **{field: before[field] for field in _KEPT if field in before},
+        "observedGeneration": generation,
+        "conditions": _conditions(aspects, before, generation=generation, now=now),
         "readyReplicas": serving,
     }
+
+
+def _answering(observed: Observed) -> str:
+    """The revision that most of the pods in service have."""
+    counted = Counter(pod.revision for pod in observed.pods if pod.ready and not pod.leaving)
+    return counted.most_common(1)[0][0]
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -171,11 +185,11 @@ def _suspended(observed: Observed) -> list[Aspect]:
     ]
 
 
-def _conditions(service: InferenceService, aspects: list[Aspect], *, now: str) -> list[dict[str, Any]]:
+def _conditions(aspects: list[Aspect], before: Mapping[str, Any], *, generation: int, now: str) -> list[dict[str, Any]]:
     result = []
     for aspect in aspects:
-        before = condition(service.status, aspect.type)
-        since = before["lastTransitionTime"] if before.get("status") == aspect.status else now
+        known = condition(before, aspect.type)
+        since = known["lastTransitionTime"] if known.get("status") == aspect.status else now
         result.append(
             {
                 "type": aspect.type,
@@ -183,7 +197,7 @@ def _conditions(service: InferenceService, aspects: list[Aspect], *, now: str) -
                 "reason": aspect.reason,
                 "message": aspect.message[:32768],
                 "lastTransitionTime": since,
-                "observedGeneration": service.metadata.generation,
+                "observedGeneration": generation,
             }
         )
     return result

@@ -39,7 +39,7 @@ class Reserved:
 
 
 def reserved(instead: str, *, kind: str = "object") -> Any:
-    """A field that is refused with a sentence: `gpu: ReservedField = reserved("...")`."""
+    """A field that has its place and is refused with a sentence; `instead` says what to write."""
     return Field(
         default=None,
         description="Not supported by this version.",
@@ -85,14 +85,7 @@ class ApiModel(BaseModel):
     @classmethod
     def all_rules(cls) -> tuple[Rule, ...]:
         """The rules written on the class, and one for each reserved field."""
-        refusals = tuple(
-            Rule(
-                cel=f"!has(self.{alias})",
-                message=f"{alias} is not supported by this version of OpenClaw: {mark.instead}",
-                holds=lambda node, name=to_field(cls, alias): getattr(node, name) is None,
-            )
-            for alias, mark in cls.reserved_fields().items()
-        )
+        refusals = tuple(_refusal(alias, to_field(cls, alias), mark) for alias, mark in cls.reserved_fields().items())
         return cls.rules + refusals
 
     @model_validator(mode="after")
@@ -101,6 +94,14 @@ class ApiModel(BaseModel):
         if broken:
             raise ValueError("; ".join(broken))
         return self
+
+
+def _refusal(alias: str, name: str, mark: Reserved) -> Rule:
+    return Rule(
+        cel=f"!has(self.{alias})",
+        message=f"{alias} is not supported by this version of OpenClaw: {mark.instead}",
+        holds=lambda node: getattr(node, name) is None,
+    )
 
 
 def to_field(model: type[BaseModel], alias: str) -> str:

@@ -55,26 +55,40 @@ def _node(raw: Schema, *, path: str, definitions: Schema) -> Schema:
     if unknown:
         raise UnsupportedSchemaError(f"{path}: {', '.join(sorted(unknown))} has no structural counterpart")
     schema: Schema = {key: value for key, value in raw.items() if key in _KEPT}
+    if "description" in schema:
+        schema["description"] = " ".join(schema["description"].split())
     if "const" in raw:
         schema["enum"] = [raw["const"]]
     if raw.get("default") not in (None, [], {}):
         schema["default"] = raw["default"]
+    if schema.get("type") == "array":
+        schema |= _list_type(raw)
+    if "type" not in schema:
+        raise UnsupportedSchemaError(f"{path}: has no type")
+    return schema | _children(raw, path=path, definitions=definitions)
+
+
+def _children(raw: Schema, *, path: str, definitions: Schema) -> Schema:
+    children: Schema = {}
     if "properties" in raw:
-        schema["properties"] = {
+        children["properties"] = {
             name: _node(child, path=f"{path}.{name}", definitions=definitions)
             for name, child in raw["properties"].items()
         }
     elif isinstance(raw.get("additionalProperties"), dict):
-        schema["additionalProperties"] = _node(raw["additionalProperties"], path=f"{path}[*]", definitions=definitions)
+        children["additionalProperties"] = _node(
+            raw["additionalProperties"], path=f"{path}[*]", definitions=definitions
+        )
     if "items" in raw:
-        schema["items"] = _node(raw["items"], path=f"{path}[]", definitions=definitions)
+        children["items"] = _node(raw["items"], path=f"{path}[]", definitions=definitions)
+    return children
+
+
+def _list_type(raw: Schema) -> Schema:
+    """How server-side apply merges a list: by key where its items have one, else as a whole."""
     if "mapKeys" in raw:
-        schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": raw["mapKeys"]}
-    elif schema.get("type") == "array":
-        schema["x-kubernetes-list-type"] = "atomic"
-    if "type" not in schema:
-        raise UnsupportedSchemaError(f"{path}: has no type")
-    return schema
+        return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": raw["mapKeys"]}
+    return {"x-kubernetes-list-type": "atomic"}
 
 
 def _inlined(raw: Schema, *, path: str, definitions: Schema) -> Schema:

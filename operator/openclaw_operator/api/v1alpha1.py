@@ -7,7 +7,7 @@ with a sentence that says what to write instead. The CustomResourceDefinition is
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from openclaw_operator.api import quantity
 from openclaw_operator.api.base import ApiModel, ReservedField, Rule, reserved
@@ -39,14 +39,15 @@ def _scheme_known(uri: str) -> bool:
 
 
 def _is_percent(value: int | str) -> bool:
-    return isinstance(value, int) or (value.endswith("%") and value[:-1].isdigit() and int(value[:-1]) <= 100)
+    return isinstance(value, int) or _matches("^([0-9]|[1-9][0-9]|100)%$", value)
 
 
 class Credentials(ApiModel):
     """Where the object store's credentials lie; the operator itself never reads them."""
 
     secret_name: str = Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    """Secret in the same namespace, given to the server as environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION, GOOGLE_*, AZURE_*."""
+    """Secret in the same namespace, given to the server as environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    AWS_ENDPOINT_URL, AWS_REGION, GOOGLE_*, AZURE_*."""
 
 
 class Warmup(ApiModel):
@@ -60,7 +61,8 @@ class Model(ApiModel):
     """The model to serve."""
 
     uri: str = Field(min_length=1, max_length=2048)
-    """Where the model lies: s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY, https://HOST/PATH, http://HOST/PATH or file:///PATH in the container."""
+    """Where the model lies: s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY, https://HOST/PATH, http://HOST/PATH
+    or file:///PATH in the container."""
     name: str | None = Field(default=None, max_length=128, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")
     """Name in the request's path, /v2/models/NAME/infer. Default: the name of the InferenceService."""
     sha256: str | None = Field(default=None, max_length=64, pattern=r"^[0-9a-f]{64}$")
@@ -117,7 +119,8 @@ class Runtime(ApiModel):
     """The server that runs in each pod."""
 
     image: str | None = Field(default=None, min_length=1, max_length=512)
-    """Image of the server. Default: the runtime image that the operator was installed with, pinned when the service is first rolled out: an upgrade of the operator restarts no pod."""
+    """Image of the server. Default: the runtime image that the operator was installed with, pinned when the service
+    is first rolled out: an upgrade of the operator restarts no pod."""
     workers: int | None = Field(default=None, ge=1, le=64)
     """Processes in each pod that serve the model. Default: 1."""
     threads: int | None = Field(default=None, ge=1, le=256)
@@ -249,6 +252,14 @@ class Probes(ApiModel):
     """Whether the server is restarted. Default: every 10 s, 6 failures."""
 
 
+def _amount(alias: str, name: str) -> Rule:
+    return Rule(
+        cel=(f"!has(self.{alias}) || type(self.{alias}) == int || self.{alias}.matches('^([0-9]|[1-9][0-9]|100)%$')"),
+        message=f"{alias} must be a number of pods or a percentage up to 100%, as in 1 or 25%",
+        holds=lambda disruption: getattr(disruption, name) is None or _is_percent(getattr(disruption, name)),
+    )
+
+
 class Disruption(ApiModel):
     """How many pods a drain of nodes may take away at a time: the PodDisruptionBudget."""
 
@@ -263,19 +274,8 @@ class Disruption(ApiModel):
             message="minAvailable and maxUnavailable exclude each other: keep one of them",
             holds=lambda disruption: disruption.min_available is None or disruption.max_unavailable is None,
         ),
-        *(
-            Rule(
-                cel=(
-                    f"!has(self.{alias}) || type(self.{alias}) == int || "
-                    f"self.{alias}.matches('^([0-9]|[1-9][0-9]|100)%$')"
-                ),
-                message=f"{alias} must be a number of pods or a percentage up to 100%, as in 1 or 25%",
-                holds=lambda disruption, name=name: (
-                    getattr(disruption, name) is None or _is_percent(getattr(disruption, name))
-                ),
-            )
-            for alias, name in (("minAvailable", "min_available"), ("maxUnavailable", "max_unavailable"))
-        ),
+        _amount("minAvailable", "min_available"),
+        _amount("maxUnavailable", "max_unavailable"),
     )
 
 
@@ -295,7 +295,8 @@ class InferenceServiceSpec(ApiModel):
     disruption: Disruption | None = None
     """How many pods a drain of nodes may take away at a time."""
     pod_template: OpenObject | None = None
-    """metadata and spec of a pod, merged over the rendered template last: for everything that has no field of its own. Lists of named things are merged by name."""
+    """metadata and spec of a pod, merged over the rendered template last: for everything that has no field of its
+    own. Lists of named things are merged by name."""
     suspend: bool = False
     """Stops the service: no pods, no cost; everything else stays."""
     gpu: ReservedField = reserved("request the device under resources.limits, as in nvidia.com/gpu: 1")
@@ -341,7 +342,8 @@ class InferenceServiceStatus(ApiModel):
     observed_generation: int = Field(default=0, ge=0)
     """Generation of the InferenceService that this status is about."""
     conditions: list[Condition] = Field(default_factory=list, json_schema_extra={"mapKeys": ["type"]})
-    """State of the service by aspect. Ready is True only for this generation, with an inference answered by every counted pod."""
+    """State of the service by aspect. Ready is True only for this generation, with an inference answered by every
+    counted pod."""
     url: str | None = None
     """Where the service answers."""
     replicas: int = Field(default=0, ge=0)
@@ -368,7 +370,7 @@ class Metadata(ApiModel):
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
 
-    model_config = {**ApiModel.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
 
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -387,12 +389,18 @@ class InferenceService(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel=f"self.metadata.name.size() <= {MAX_NAME}",
-            message=f"metadata.name must have at most {MAX_NAME} characters, since the names of its children add a hash: shorten it",
+            message=(
+                f"metadata.name must have at most {MAX_NAME} characters, "
+                "since the names of its children add a hash: shorten it"
+            ),
             holds=lambda service: len(service.metadata.name) <= MAX_NAME,
         ),
         Rule(
             cel=f"self.metadata.name.matches('{_NAME}')",
-            message="metadata.name must begin with a letter and hold only lowercase letters, digits and '-': it names a Service",
+            message=(
+                "metadata.name must begin with a letter and hold only lowercase letters, digits and '-': "
+                "it names a Service"
+            ),
             holds=lambda service: _matches(_NAME, service.metadata.name),
         ),
     )

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from openclaw_operator import names
+from openclaw_operator.cluster.slim import slim
 from openclaw_operator.names import Key, Manifest, Ref
 
 
@@ -24,7 +25,8 @@ class Cache:
         return list(self._children.get(key, {}).values())
 
     def put(self, manifest: Manifest) -> Key | None:
-        """Keeps the object if it is news. Returns the service it belongs to; None where it is no news or nobody's."""
+        """Keeps what matters of the object. Returns the service that it is news for; None where it is for none."""
+        manifest = slim(manifest)
         key = names.key_of(manifest)
         if key is None:
             return None
@@ -35,7 +37,7 @@ class Cache:
             self._services[key] = manifest
         else:
             self._children[key][names.ref(manifest)] = manifest
-        return key
+        return None if before is not None and _alike(manifest, before) else key
 
     def remove(self, manifest: Manifest) -> Key | None:
         """Forgets the object, unless another one took its name since. Returns the service it belonged to."""
@@ -99,6 +101,16 @@ class Cache:
             if reference in children:
                 return children[reference]
         return None
+
+
+def _alike(manifest: Manifest, before: Manifest) -> bool:
+    """Whether two versions of an object differ in nothing but the number of their version."""
+    return _unversioned(manifest) == _unversioned(before)
+
+
+def _unversioned(manifest: Manifest) -> Manifest:
+    metadata = {field: value for field, value in manifest["metadata"].items() if field != "resourceVersion"}
+    return {**manifest, "metadata": metadata}
 
 
 def _newer(manifest: Manifest, before: Manifest) -> bool:

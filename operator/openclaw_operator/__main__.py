@@ -1,0 +1,3 @@
+from openclaw_operator.cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""`openclaw-operator`: the control plane as a process."""
+
+import asyncio
+import datetime
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import click
+import kopf
+import uvloop
+from kubernetes.aio import client
+from kubernetes.aio import config as kubeconfig
+
+from openclaw_operator import handlers, health
+from openclaw_operator.cluster.kubernetes import KubernetesCluster
+from openclaw_operator.cluster.lease import LeaseLostError, while_leading
+from openclaw_operator.config import Config, ConfigError
+from openclaw_operator.controller import Controller
+from openclaw_operator.telemetry import Telemetry
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+log = logging.getLogger("openclaw_operator")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="openclaw")
+def main() -> None:
+    """Reconciles InferenceServices of a Kubernetes cluster."""
+
+
+@main.command()
+@click.option("--verbose", "-v", is_flag=True, help="Log every reconcile.")
+def run(verbose: bool) -> None:
+    r"""Run the operator until it is told to stop.
+
+    \b
+    It finds the cluster like kubectl does: from $KUBECONFIG, or as a pod from its
+    service account. Settings are environment variables that begin with OPENCLAW_;
+    `openclaw-operator settings` lists them.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("kopf", "aiohttp", "asyncio", "kubernetes"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        uvloop.run(_run(Config.from_environment()))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    except LeaseLostError as error:
+        raise click.ClickException(f"{error}; restart to stand for election again") from error
+
+
+@main.command()
+def settings() -> None:
+    """List the settings, their defaults and what they do."""
+    for name, field in Config.model_fields.items():
+        description = " ".join((field.description or "").split())
+        click.echo(f"OPENCLAW_{name.upper()}={field.default if field.default else ''}\n    {description}")
+
+
+async def _run(config: Config) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with await _connect() as api:
+        telemetry = Telemetry()
+        cluster = KubernetesCluster(api, namespaces=config.watch_namespaces, telemetry=telemetry, now=now)
+        controller = Controller(cluster, config, clock=now, telemetry=telemetry)
+        live = health.liveness(controller.queue.overdue, limit=config.overdue_seconds)
+        async with (
+            health.serving(config.health_port, {"/healthz": live, "/readyz": health.ok}),
+            health.serving(config.metrics_port, {"/metrics": health.metrics(telemetry.registry)}),
+        ):
+            await while_leading(
+                lambda: _lead(controller, config, stop=stop),
+                api=api,
+                name=config.lease_name,
+                namespace=config.lease_namespace or _own_namespace(),
+                identity=f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getpid()}",
+                seconds=config.lease_seconds,
+                stop=stop,
+            )
+
+
+async def _lead(controller: Controller, config: Config, *, stop: asyncio.Event) -> None:
+    """Watches and works, as the one replica that may write."""
+    log.info("holding the Lease, starting to work")
+    controller.telemetry.leading.set(1)
+    watching = kopf.operator(
+        registry=handlers.registry(controller),
+        settings=handlers.settings(),
+        namespaces=config.watch_namespaces,
+        clusterwide=not config.watch_namespaces,
+        standalone=True,
+        stop_flag=stop,
+    )
+    tasks = {asyncio.create_task(watching, name="watch"), asyncio.create_task(controller.run(), name="work")}
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        controller.telemetry.leading.set(0)
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def _connect() -> client.ApiClient:
+    configuration = client.Configuration()
+    configuration.connection_pool_maxsize = 64
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+        kubeconfig.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await kubeconfig.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return client.ApiClient(configuration)
+
+
+def _own_namespace() -> str:
+    return _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
+
+
+def now() -> str:
+    """The time as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,203 @@
+"""The loop: `event -> cache, queue -> reconcile: observe -> decide -> apply -> status`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from openclaw_operator import names
+from openclaw_operator.api.v1alpha1 import InferenceService
+from openclaw_operator.cluster.cache import Cache
+from openclaw_operator.cluster.port import ApiError, Cluster
+from openclaw_operator.cluster.queue import Priority, Queue
+from openclaw_operator.config import Config
+from openclaw_operator.decide import Decision, decide, refuse
+from openclaw_operator.drift import drift
+from openclaw_operator.errors import Retry, Terminal
+from openclaw_operator.names import Key, Manifest, Ref
+from openclaw_operator.observe import Observed, observe
+from openclaw_operator.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Brings every service of a cluster to what its spec asks for, and keeps it there."""
+
+    def __init__(
+        self, cluster: Cluster, config: Config, *, clock: Callable[[], str], telemetry: Telemetry | None = None
+    ) -> None:
+        """
+        Args:
+            cluster: Where services and their children live.
+            config: Settings.
+            clock: The time as RFC 3339, for conditions that change.
+            telemetry: Where to count; default: metrics of its own.
+        """
+        self.cache = Cache()
+        self.telemetry = telemetry or Telemetry()
+        self.queue: Queue[Key] = Queue(self.reconcile, workers=config.workers)
+        self._cluster = cluster
+        self._config = config
+        self._clock = clock
+        self._tolerated: dict[Ref, list[str]] = {}
+        self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
+
+    def seen(self, event: str | None, manifest: Manifest) -> None:
+        """Takes an event of a watch: ADDED, MODIFIED, DELETED, or None for an object that was listed."""
+        if event == "DELETED":
+            key, priority = self.cache.remove(manifest), Priority.NEW
+        else:
+            key, priority = self.cache.put(manifest), _priority(manifest)
+        if key:
+            self.queue.add(key, priority)
+
+    async def run(self) -> None:
+        """Lists everything, then works until cancelled.
+
+        Nothing is decided before everything was listed: a child that was merely not seen yet would be written again.
+        """
+        await self.resync()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run())
+            group.create_task(self._resync_for_ever())
+
+    async def resync(self) -> None:
+        """Lists every kind and makes every service due: heals what a watch has lost."""
+        await asyncio.gather(*(self._relist(kind) for kind in names.KINDS.values()))
+        for key in self.cache.services():
+            self.queue.add(key, Priority.PROGRESS)
+
+    async def _relist(self, kind: names.Kind) -> None:
+        seen = self.cache.seen(kind.name)
+        listing = await self._cluster.list(kind)
+        for key in self.cache.replace(kind.name, listing.items, seen=seen):
+            self.queue.add(key)
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.resync_seconds)
+            try:
+                await self.resync()
+            except ApiError as error:
+                log.warning("listing everything anew failed, next try in %ss: %s", self._config.resync_seconds, error)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One step for one service. Returns the seconds after which to look again, if at all."""
+        service = self.cache.service(key)
+        if service is None or service["metadata"].get("deletionTimestamp"):
+            return None  # its children go with it: Kubernetes collects them by their owner
+        observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"])
+        with self.telemetry.duration.time():
+            try:
+                result = await self._step(key, service, observed)
+            except Terminal as terminal:
+                log.warning("%s: %s: %s", key, terminal.reason, terminal.message)
+                result = "refused"
+                await self._tell(key, service, refuse(service, terminal, observed, now=self._clock()))
+            except Exception as error:
+                self.telemetry.reconciles.labels("retried").inc()
+                if not isinstance(error, Retry):
+                    log.exception("%s: reconcile failed", key)
+                raise
+        self.telemetry.reconciles.labels(result).inc()
+        return 0.0 if result == "changed" else None
+
+    async def _step(self, key: Key, service: Manifest, observed: Observed) -> str:
+        decision = decide(InferenceService.parse(service), observed, self._config, now=self._clock())
+        applied = await self._carry_out(key, decision)
+        if applied:
+            # What was observed is older than what was just written: its status would be out of date at once.
+            return "changed"
+        await self._tell(key, service, decision)
+        return "quiet" if decision.quiet else "told"
+
+    async def _carry_out(self, key: Key, decision: Decision) -> bool:
+        """Applies and deletes. Returns whether anything was written."""
+        waves = [[manifest for manifest in wave if not self._is_tolerated(manifest)] for wave in decision.apply]
+        for wave in waves:
+            await _together([self._apply(key, manifest) for manifest in wave])
+        await _together([self._delete(key, child) for child in decision.delete])
+        return any(waves) or bool(decision.delete)
+
+    async def _apply(self, key: Key, manifest: Manifest) -> None:
+        try:
+            live = await self._cluster.apply(manifest)
+        except ApiError as error:
+            raise _as_reconcile_error(key, manifest, error) from error
+        self.cache.put(live)
+        if remaining := drift(_unlocked(manifest), live):
+            # The API server stores something else than was asked for. Asking again and again would change nothing.
+            self._tolerated[names.ref(manifest)] = remaining
+            log.warning("%s: %s differs from what was applied in %s", key, names.ref(manifest), ", ".join(remaining))
+        else:
+            self._tolerated.pop(names.ref(manifest), None)
+
+    def _is_tolerated(self, manifest: Manifest) -> bool:
+        reference = names.ref(manifest)
+        if reference not in self._tolerated:
+            return False
+        key = names.key_of(manifest)
+        children = self.cache.children(key) if key else []
+        live = next((child for child in children if names.ref(child) == reference), None)
+        return live is not None and drift(_unlocked(manifest), live) == self._tolerated[reference]
+
+    async def _delete(self, key: Key, child: Manifest) -> None:
+        try:
+            await self._cluster.delete(child)
+        except ApiError as error:
+            raise Retry(f"{key}: deleting {names.ref(child)} failed: {error}", after=error.retry_after) from error
+        self.cache.remove(child)
+
+    async def _tell(self, key: Key, service: Manifest, decision: Decision) -> None:
+        """Writes the status, then the events that go with it."""
+        if decision.status is None:
+            return
+        try:
+            live = await self._cluster.apply_status(key, decision.status)
+        except ApiError as error:
+            if error.status == 404:
+                return
+            raise Retry(f"{key}: writing the status failed: {error}", after=error.retry_after) from error
+        self.cache.put(live)
+        for event in decision.events:
+            try:
+                await self._cluster.emit(service, event)
+            except ApiError as error:
+                log.warning("%s: the event %s could not be recorded: %s", key, event.reason, error)
+
+
+def _priority(manifest: Manifest) -> Priority:
+    """A pod that became ready may complete its service; the news of a service itself come before mere progress."""
+    if manifest["kind"] == names.SERVICE_KIND.name:
+        return Priority.NEW
+    if manifest["kind"] == names.POD.name:
+        conditions = (manifest.get("status") or {}).get("conditions") or []
+        if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
+            return Priority.FINISHING
+    return Priority.PROGRESS
+
+
+def _unlocked(manifest: Manifest) -> Manifest:
+    """The manifest without the version it was tied to."""
+    metadata = {field: value for field, value in manifest["metadata"].items() if field != "resourceVersion"}
+    return {**manifest, "metadata": metadata}
+
+
+def _as_reconcile_error(key: Key, manifest: Manifest, error: ApiError) -> Retry | Terminal:
+    what = f"{manifest['kind']} {manifest['metadata']['name']}"
+    if error.status == 403 and "being terminated" in str(error):
+        return Retry(f"{key}: the namespace is going away", after=30.0)
+    if error.final:
+        return Terminal("Rejected", f"the API server refuses {what}: {error}")
+    return Retry(f"{key}: applying {what} failed: {error}", after=error.retry_after)
+
+
+async def _together(requests: list[Any]) -> None:
+    """Awaits all; a failure of one does not keep the others from being carried out. Raises the first failure."""
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    # A refusal is the sentence that a user needs; a passing failure beside it is not.
+    failures.sort(key=lambda failure: not isinstance(failure, Terminal))
+    if failures:
+        raise failures[0]
