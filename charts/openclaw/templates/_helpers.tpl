@@ -2,16 +2,16 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 54 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The longest suffix of an object, and the limit of 63 characters on the name of a Service, leave 54. */}}
+{{/* A Service allows 63 characters and no dot; the longest suffix leaves 54. */}}
 {{- define "openclaw.fullname" -}}
 {{- $name := include "openclaw.name" . -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
+{{- $full = .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{ .Release.Name | trunc 54 | trimSuffix "-" }}
-{{- else -}}
-{{ printf "%s-%s" .Release.Name $name | trunc 54 | trimSuffix "-" }}
-{{- end }}
+{{- $full = .Release.Name -}}
+{{- end -}}
+{{ $full | replace "." "-" | trunc 54 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "openclaw.serviceAccountName" -}}
