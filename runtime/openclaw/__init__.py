@@ -28,12 +28,11 @@ from openclaw.errors import (
     RequestError,
     StartupError,
 )
+from openclaw.version import __version__
 
 if TYPE_CHECKING:
     from openclaw.execute.session import Model
     from openclaw.library import load
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConfigInvalid",

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from openclaw import __version__
 from openclaw.errors import StartupError
+from openclaw.version import __version__
 
 COMMANDS = "openclaw.commands"
 

@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from openclaw import __version__
 from openclaw.errors import NotReady, RequestError, RequestTooLarge, UnsupportedEncoding
 from openclaw.serving import protocol
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.metrics import REST
+from openclaw.version import __version__
 
 log = logging.getLogger(__name__)
 

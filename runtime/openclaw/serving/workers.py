@@ -60,7 +60,7 @@ async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
                 fleet = Fleet(_for_workers(config, options.port, path), Path(metrics))
                 if await until_stopped(fleet.warm(), signals):
                     await waiting_room.cleanup()
-                    fleet.listen()
+                    await fleet.listen()
                     log.info("%s is ready on %s after %.2f s", config.model.name, address, time.perf_counter() - began)
                     await signals.stop.wait()
         finally:
@@ -113,6 +113,11 @@ class Worker:
             f"a worker ended with exit code {code} while it loaded the model; the log above has the reason"
         )
 
+    async def listen(self) -> None:
+        """Lets it answer, and waits until it does; one that dies instead is noticed by who waits for its end."""
+        self.tell("listen")
+        await self._line()
+
     def tell(self, word: str) -> None:
         """Writes one word; a worker that is gone does not hear it."""
         assert self.process.stdin is not None
@@ -140,10 +145,10 @@ class Fleet:
         await asyncio.gather(*(worker.warm() for worker in self._workers))
         return True
 
-    def listen(self) -> None:
+    async def listen(self) -> None:
         """Lets every worker answer, and from now on replaces those that die."""
-        for index, worker in enumerate(self._workers):
-            worker.tell("listen")
+        await asyncio.gather(*(worker.listen() for worker in self._workers))
+        for index in range(len(self._workers)):
             self._keepers.append(asyncio.create_task(self._keep(index)))
 
     async def stop(self, signals: StopSignals) -> None:
@@ -193,5 +198,5 @@ class Fleet:
             except StartupError as error:
                 log.error("worker %d did not start: %s", worker.process.pid, error)
             else:
-                worker.tell("listen")
+                await worker.listen()
                 log.info("worker %d answers again", worker.process.pid)
