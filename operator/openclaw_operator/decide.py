@@ -115,8 +115,9 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ev
     if (was.get("status"), was.get("reason")) == (now["status"], now["reason"]):
         return ()
     progress = now["status"] == "True" or now["reason"] in status.PROGRESS_REASONS
-    if progress and not was and now["status"] != "True":
-        return ()  # a first rollout that begins tells nothing that the creation of the service did not
+    waited = not was or was.get("reason") in status.PROGRESS_REASONS
+    if waited and now["status"] != "True" and progress:
+        return ()  # one step of a rollout after the other: the end of it is what tells something
     return (Event("Normal" if progress else "Warning", now["reason"], now["message"]),)
 
 

@@ -110,7 +110,7 @@ def _special(raw: Schema) -> Schema | None:
     """Nodes whose form Kubernetes has a keyword for."""
     described = {"description": raw["description"]} if "description" in raw else {}
     if "quantity" in raw:
-        return {**described, "x-kubernetes-int-or-string": True, "pattern": quantity.PATTERN}
+        return {**described, "x-kubernetes-int-or-string": True, "pattern": quantity.PATTERN, "maxLength": 32}
     if "intOrPercent" in raw:
         return {**described, "x-kubernetes-int-or-string": True}
     if "preserve" in raw:

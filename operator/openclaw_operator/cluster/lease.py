@@ -92,10 +92,13 @@ class _Lock(LeaseLock):
             return False, ApiException(status=0, reason=str(error) or type(error).__name__)
 
     async def create(self, name: str, namespace: str, election_record: Any) -> bool:
+        # Not the package's own: version 37 passes `pretty=True`, which its typed client refuses.
+        lease = client.V1Lease(metadata=client.V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
-            return bool(await super().create(name, namespace, election_record))
-        except _UNREACHABLE:
+            await self.api_instance.create_namespaced_lease(namespace, lease)
+        except (ApiException, *_UNREACHABLE):
             return False
+        return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         try:
