@@ -1,0 +1,87 @@
+# Every target installs what it needs. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTCLUSTER := PYTHONPATH=tools/kubernetes $(BIN)/python -m testcluster
+PYTEST := $(BIN)/pytest
+CODE := operator runtime tests e2e benchmarks examples tools/kubernetes
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: requirements/dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.PHONY: install
+install: $(VENV)/.installed ## Make .venv with everything that the other targets need
+
+.PHONY: demo
+demo: install ## Serve and query the digits example on this machine, without a cluster
+	$(BIN)/python examples/digits/demo.py
+
+.PHONY: test
+test: lint chart ## Lint, chart, and all tests but e2e, the real API server among them
+	$(TESTCLUSTER) build etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok versitygw
+	$(PYTEST) tests
+
+.PHONY: test-fast
+test-fast: install ## The tests that need no cluster
+	$(PYTEST) tests/unit tests/control tests/contract tests/runtime
+
+.PHONY: e2e
+e2e: install ## Install with helm on a real node and use it (root on Debian; see docs/contributing)
+	$(TESTCLUSTER) build
+	$(PYTEST) e2e
+
+.PHONY: lint
+lint: install ## ruff, mypy, import contracts, generated files
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m openclaw_operator.api.crd --check
+
+.PHONY: format
+format: install ## Format the code
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: crds
+crds: install ## Write the CustomResourceDefinition to crds/ and to the chart
+	$(BIN)/python -m openclaw_operator.api.crd
+
+.PHONY: chart
+chart: install ## helm lint, helm-unittest and kubeconform
+	$(TESTCLUSTER) build helm helm-unittest kubeconform
+
+.PHONY: images
+images: install ## Build the images with buildah (root on Debian)
+
+.PHONY: cluster-up
+cluster-up: install ## A real control plane with fake nodes; prints the KUBECONFIG (NODE=1: a whole node)
+	$(TESTCLUSTER) up $(if $(NODE),--node)
+
+.PHONY: cluster-down
+cluster-down: install ## Stop what cluster-up started
+	$(TESTCLUSTER) down
+
+.PHONY: bench-operator
+bench-operator: install ## Time to Ready of 200 and 500 services beside plain Deployments
+	$(BIN)/python benchmarks/operator/run.py
+
+.PHONY: lock
+lock: ## Pin all dependencies anew
+	for extra in dev runtime operator; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --universal --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header --python-version 3.11 --output-file requirements/$$extra.lock --quiet; \
+	done
+
+.PHONY: clean
+clean: ## Remove what the targets made, but the caches of tools
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/results
