@@ -94,7 +94,7 @@ async def test_a_component_that_cannot_start_is_named_with_the_end_of_its_log(tm
     plane = ControlPlane(tmp_path, Settings(api_server_flags=["--no-such-flag"]))
     with pytest.raises(ComponentError, match=r"(?s)kube-apiserver ended.*unknown flag: --no-such-flag"):
         await plane.start()
-    assert not any(component.alive for component in plane.components.values())
+    assert not any(component.alive for component in plane.components)
 
 
 @pytest.mark.usefixtures("control_plane")  # so that this is skipped where the tools are missing
@@ -125,7 +125,7 @@ from testcluster import ControlPlane
 
 async def main():
     async with ControlPlane(pathlib.Path(sys.argv[1])) as plane:
-        print(*(component.pid for component in plane.components.values()), flush=True)
+        print(*(component.pid for component in plane.components), flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())

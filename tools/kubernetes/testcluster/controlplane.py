@@ -4,21 +4,19 @@ Ready in about three seconds. Everything it writes lies in one folder, every por
 the time, and nothing of it outlives the process that started it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from testcluster import audit, commandlines, kwok
 from testcluster.commandlines import Ports, Settings
-from testcluster.errors import ClusterError, CommandError, ComponentError, DeadlineError
+from testcluster.components import Components
+from testcluster.errors import ClusterError, CommandError
 from testcluster.identities import Identities, create_identities
 from testcluster.ports import free_ports
-from testcluster.process import Component, run
+from testcluster.process import run
 from testcluster.toolchain import CONTROL_PLANE, require
-from testcluster.waiting import until
-
-_START_TIMEOUT = 60  # seconds; three are usual
 
 
 class ControlPlane:
@@ -27,18 +25,17 @@ class ControlPlane:
     Args:
         directory: folder for state, logs and kubeconfigs; made if missing, and wholly the plane's own.
         settings: what differs from the usual.
-        enter: command prefix that puts a process where the plane shall live (such as `nsenter ...`).
+        enter: command prefix that puts a component where the plane shall live (such as `nsenter ...`); its
+            port must be carried from there to the same port here.
     """
 
     def __init__(self, directory: Path, settings: Settings | None = None, *, enter: Sequence[str] = ()) -> None:
         self.directory = directory.absolute()
         self.settings = settings or Settings()
-        self.logs = self.directory / "logs"
-        """One file per component."""
         self.kubeconfig = self.directory / "admin.kubeconfig"
         """Of a cluster administrator."""
         self.audit = audit.AuditLog(self.directory / "audit.log")
-        self.components: dict[str, Component] = {}
+        self.components = Components(self.directory / "logs")
         api, etcd, etcd_peer = free_ports(3)
         self.ports = Ports(api=api, etcd=etcd, etcd_peer=etcd_peer)
         self._enter = tuple(enter)
@@ -74,7 +71,7 @@ class ControlPlane:
             ComponentError: a component ended, or was not ready within a minute; the end of its log is shown.
         """
         self._tools = await require(*CONTROL_PLANE)
-        self.logs.mkdir(parents=True, exist_ok=True)
+        self.components.logs.mkdir(parents=True, exist_ok=True)
         try:
             await self._prepare()
             await self._start_components()
@@ -84,8 +81,7 @@ class ControlPlane:
 
     async def stop(self) -> None:
         """Kill every component: the state is thrown away, so nothing is worth a slow stop."""
-        for component in reversed(self.components.values()):
-            await component.stop()
+        await self.components.stop()
 
     async def kubectl(
         self, *arguments: str | Path, input: str | None = None, kubeconfig: Path | None = None, timeout: float = 60
@@ -96,7 +92,7 @@ class ControlPlane:
             CommandError: kubectl ended with a status other than 0; its `error` is what it said.
         """
         flags = [f"--kubeconfig={kubeconfig or self.kubeconfig}", f"--cache-dir={self.directory / 'discovery'}"]
-        return await run([*self._enter, self._tools["kubectl"], *flags, *arguments], input=input, timeout=timeout)
+        return await run([self._tools["kubectl"], *flags, *arguments], input=input, timeout=timeout)
 
     async def user_kubeconfig(self, user: str, *, groups: Sequence[str] = ()) -> Path:
         """Make a kubeconfig for `user`, who may do what RBAC grants to the name or the groups."""
@@ -113,17 +109,10 @@ class ControlPlane:
         """Have `count` nodes on which pods become Ready without running; returns when the nodes are Ready."""
         if "kwok" not in self.components:
             stages = self._tools["kwok"].with_name("kwok.yaml")
-            self.launch("kwok", kwok.flags(self.kubeconfig, stages))
+            self._launch("kwok", kwok.flags(self.kubeconfig, stages))
         await self.kubectl("apply", "--server-side", "--filename=-", input=kwok.nodes(count))
         ready = ("wait", "--for=condition=Ready", "node", f"--selector={kwok.SELECTOR}", "--timeout=60s")
         await self.kubectl(*ready, timeout=70)
-
-    def launch(self, name: str, flags: Sequence[str]) -> Component:
-        """Start the command `name` as a component; it ends with the plane."""
-        component = Component(name, [self._tools[name], *flags], log=self.logs / f"{name}.log")
-        self.components[name] = component
-        component.start(enter=self._enter)
-        return component
 
     async def _prepare(self) -> None:
         (self.directory / "audit-policy.yaml").write_text(audit.POLICY)
@@ -133,28 +122,19 @@ class ControlPlane:
 
     async def _start_components(self) -> None:
         settings, ports, who = self.settings, self.ports, self.identities
-        self.launch("etcd", commandlines.etcd(self.directory, ports))
-        self.launch("kube-apiserver", commandlines.api_server(self.directory, settings, ports=ports, identities=who))
-        await self._until("kube-apiserver", self._is_ready)
-        self.launch(
+        self._launch("etcd", commandlines.etcd(self.directory, ports))
+        self._launch("kube-apiserver", commandlines.api_server(self.directory, settings, ports=ports, identities=who))
+        await self.components.until("kube-apiserver", self._is_ready)
+        self._launch(
             "kube-controller-manager",
             commandlines.controller_manager(settings, kubeconfig=self.kubeconfig, identities=who),
         )
-        self.launch("kube-scheduler", commandlines.scheduler(settings, kubeconfig=self.kubeconfig))
+        self._launch("kube-scheduler", commandlines.scheduler(settings, kubeconfig=self.kubeconfig))
         # Without this account no pod is admitted, and the controllers make it among the first things they do.
-        await self._until("kube-controller-manager", self._has_default_account)
+        await self.components.until("kube-controller-manager", self._has_default_account)
 
-    async def _until(self, name: str, condition: Callable[[], Awaitable[bool]]) -> None:
-        async def alive_and_so() -> bool:
-            for component in self.components.values():
-                component.check()
-            return await condition()
-
-        try:
-            await until(alive_and_so, name, timeout=_START_TIMEOUT)
-        except DeadlineError as late:
-            tail = self.components[name].tail()
-            raise ComponentError(f"{name} was not ready after {_START_TIMEOUT} s; its log ends with:\n{tail}") from late
+    def _launch(self, name: str, flags: Sequence[str]) -> None:
+        self.components.launch(name, [self._tools[name], *flags], enter=self._enter)
 
     async def _is_ready(self) -> bool:
         return await self._succeeds("get", "--raw=/readyz")

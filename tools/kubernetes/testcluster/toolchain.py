@@ -5,22 +5,20 @@ version). Only what none of them has is built, by `go build` of the module in `m
 that module's files.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from testcluster.errors import CommandError, MissingToolError
+from testcluster.locking import turn
 from testcluster.paths import MODULES, binaries
 from testcluster.process import run
-from testcluster.waiting import until
 
 _BUILD_TIMEOUT = 1800  # seconds; kube-apiserver takes 220 on two cores
 
@@ -34,8 +32,8 @@ class Tool:
     """Folder under `modules/`."""
     package: str
     """Go package of the command."""
-    source: str
-    """Path of the Go module whose version in go.mod is the version of the command."""
+    source: str | None
+    """Path of the Go module whose version in go.mod is the version of the command; None if it is ours."""
     flags: str = ""
     """Linker flags that tell the command its version; `{version}` and `{minor}` are filled in."""
     asks_version: tuple[str, ...] = ("--version",)
@@ -51,6 +49,8 @@ class Tool:
     @property
     def version(self) -> str:
         """The version pinned in go.mod, such as `1.35.4`."""
+        if self.source is None:
+            return "of this tree"
         text = (self.directory / "go.mod").read_text()
         match = re.search(rf"^(?:require )?\s*{re.escape(self.source)} v(\S+)", text, re.MULTILINE)
         if match is None:
@@ -60,6 +60,8 @@ class Tool:
     @property
     def linker_flags(self) -> str:
         """`-ldflags` of the build."""
+        if not self.flags:
+            return "-s -w"
         version = self.version
         return "-s -w " + self.flags.format(version=version, minor=version.split(".")[1])
 
@@ -67,8 +69,8 @@ class Tool:
     def fingerprint(self) -> str:
         """Changes when a rebuild is due."""
         digest = hashlib.sha256(f"{self.package} {self.linker_flags} {self.manifests}".encode())
-        for name in ("go.mod", "go.sum"):
-            digest.update((self.directory / name).read_bytes())
+        for file in sorted(self.directory.iterdir()):
+            digest.update(file.read_bytes())
         return digest.hexdigest()
 
 
@@ -138,6 +140,7 @@ _TOOLS = (
         source="github.com/versity/versitygw",
         flags="-X main.Version=v{version}",
     ),
+    Tool(name="pause", module="pause", package=".", source=None),
 )
 TOOLS = {tool.name: tool for tool in _TOOLS}
 """Every command that can be asked for, by name."""
@@ -158,7 +161,7 @@ async def find(name: str) -> Path | None:
         return binaries() / name
     on_path = shutil.which(name)
     # One that comes with manifests is always built here, so that both are of the same version.
-    if on_path and not tool.manifests and await _is_of_pinned_minor(tool, on_path):
+    if on_path and tool.source and not tool.manifests and await _is_of_pinned_minor(tool, on_path):
         return Path(on_path)
     return None
 
@@ -184,8 +187,7 @@ async def build(names: Iterable[str], say: Callable[[str], None]) -> dict[str, P
         MissingToolError: a build is needed and Go is not there, or a build failed.
     """
     wanted = list(names)
-    binaries().mkdir(parents=True, exist_ok=True)
-    async with _turn(say):
+    async with turn(binaries() / ".lock", say):
         for name in wanted:
             if await find(name) is None:
                 await _build(TOOLS[name], say)
@@ -224,7 +226,7 @@ async def _build(tool: Tool, say: Callable[[str], None]) -> None:
 
 
 async def _join_manifests(tool: Tool) -> None:
-    listed = await run(["go", "mod", "download", "-json", tool.source], cwd=tool.directory)
+    listed = await run(["go", "mod", "download", "-json", str(tool.source)], cwd=tool.directory)
     source = Path(json.loads(listed)["Dir"])
     texts = [(source / manifest).read_text() for manifest in tool.manifests]
     (binaries() / f"{tool.name}.yaml").write_text("\n---\n".join(texts))
@@ -246,20 +248,3 @@ async def _is_of_pinned_minor(tool: Tool, command: str) -> bool:
         return False
     minor = re.escape(".".join(tool.version.split(".")[:2]))
     return re.search(rf"(?<![\d.]){minor}\.\d", said) is not None
-
-
-@asynccontextmanager
-async def _turn(say: Callable[[str], None]) -> AsyncIterator[None]:
-    with (binaries() / ".lock").open("w") as lock:
-
-        async def taken() -> bool:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        if not await taken():
-            say("waiting for another build to end")
-            await until(taken, "the other build ended", timeout=2 * _BUILD_TIMEOUT, interval=0.5)
-        yield

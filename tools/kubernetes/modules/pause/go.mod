@@ -1,0 +1,3 @@
+module openclaw.io/tools/pause
+
+go 1.25.0

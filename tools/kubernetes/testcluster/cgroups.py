@@ -1,0 +1,51 @@
+"""A control group of a node's own, below which kubelet puts its pods; versions 1 and 2."""
+
+import os
+from pathlib import Path
+
+from testcluster.waiting import until
+
+_MOUNT = Path("/sys/fs/cgroup")
+
+
+def create(name: str) -> None:
+    """Make the group `name` in every hierarchy of this machine."""
+    for root in _hierarchies():
+        group = root / name
+        group.mkdir(exist_ok=True)
+        _allow_placement(root, group)
+
+
+async def remove(name: str) -> None:
+    """Remove the group `name` and all below it; waits for its last process to be gone."""
+
+    async def gone() -> bool:
+        left = [root for root in _hierarchies() if not _remove_tree(root / name)]
+        return not left
+
+    await until(gone, f"no process is left in control group {name}", timeout=30)
+
+
+def _hierarchies() -> list[Path]:
+    if (_MOUNT / "cgroup.controllers").exists():
+        return [_MOUNT]
+    return [entry for entry in _MOUNT.iterdir() if entry.is_dir() and not entry.is_symlink()]
+
+
+def _allow_placement(root: Path, group: Path) -> None:
+    """A new cpuset (version 1) has no CPUs and takes no process; give it what its parent has."""
+    for setting in ("cpuset.cpus", "cpuset.mems"):
+        if (root / setting).exists() and (group / setting).exists():
+            (group / setting).write_text((root / setting).read_text())
+
+
+def _remove_tree(group: Path) -> bool:
+    """Remove the groups from the leaves up; whether all are gone."""
+    if not group.exists():
+        return True
+    try:
+        for folder, _, _ in os.walk(group, topdown=False):
+            Path(folder).rmdir()
+    except OSError:
+        return False  # a process is still there, or a group is being removed by another
+    return True
