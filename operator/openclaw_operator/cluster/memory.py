@@ -51,11 +51,11 @@ class MemoryCluster:
         """What was emitted, oldest first."""
 
     async def list(self, kind: Kind) -> Listing:
-        return Listing(kind, tuple(self.all(kind.name)))
+        return Listing(kind, self.all(kind.name))
 
-    def all(self, kind: str) -> list[Manifest]:
+    def all(self, kind: str) -> tuple[Manifest, ...]:
         """Every object of a kind."""
-        return [copy.deepcopy(each) for reference, each in self._objects.items() if reference.kind == kind]
+        return tuple(copy.deepcopy(each) for reference, each in self._objects.items() if reference.kind == kind)
 
     def get(self, reference: Ref) -> Manifest | None:
         return copy.deepcopy(self._objects.get(reference))
@@ -76,8 +76,10 @@ class MemoryCluster:
         kept = pruned(base, owners.abandoned(manager, claimed))
         written = _with_defaults(merged(kept, given))
         _validate(written, live)
-        # Ownership is not content: an apply that changes nothing but who owns what still is a new version.
-        return self._store(written, owners.apply(manager, claimed, before=base, after=given))
+        stored = self._store(written, owners.apply(manager, claimed, before=base, after=given))
+        if live is None and self._is_orphan(stored):
+            await self._remove(reference)  # its owner went while it was being written
+        return stored
 
     async def apply_status(self, key: Key, status: Manifest) -> Manifest:
         return self.write_status(Ref(names.SERVICE_KIND.name, key.namespace, key.name), status)
@@ -135,6 +137,10 @@ class MemoryCluster:
         owned = [each for each in self._objects.values() if uid in _owner_uids(each)]
         for each in owned:
             await self.delete(each)
+
+    def _is_orphan(self, manifest: Manifest) -> bool:
+        owners = _owner_uids(manifest)
+        return bool(owners) and owners.isdisjoint(each["metadata"]["uid"] for each in self._objects.values())
 
     def _existing(self, reference: Ref) -> Manifest:
         live = self._objects.get(reference)
