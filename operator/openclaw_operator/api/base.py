@@ -53,7 +53,8 @@ ReservedField = Annotated[Any, "reserved"]
 class ApiModel(BaseModel):
     """A node of the custom resource.
 
-    Unknown fields are refused, never dropped: a misspelt limit that is silently ignored is an outage later.
+    Unknown fields are refused, never dropped: a misspelt limit that is silently ignored is an outage later. Types
+    are taken at their word, as the API server takes them: "3" is no number and "yes" is no boolean.
     """
 
     model_config = ConfigDict(
@@ -61,6 +62,7 @@ class ApiModel(BaseModel):
         populate_by_name=True,
         extra="forbid",
         frozen=True,
+        strict=True,
         use_attribute_docstrings=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()

@@ -6,7 +6,8 @@ Grammar: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/
 import re
 from decimal import Decimal
 
-PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
+# Two digits of exponent: nobody needs more, and a number of unbounded size cannot be computed with.
+PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]{1,2}))?$"
 _SHAPE = re.compile(PATTERN)
 _SUFFIX = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
@@ -24,7 +25,7 @@ def parse(text: str | int | float) -> Decimal:
         ValueError: `text` is not a quantity.
     """
     raw = str(text)
-    if not _SHAPE.match(raw):
+    if not _SHAPE.fullmatch(raw):
         raise ValueError(f'{raw!r} is not a quantity: write a number with an optional suffix, as in "500m" or "2Gi"')
     number = raw.rstrip("numkKMGTPEi") if not re.search(r"[eE][+-]?[0-9]", raw) else raw
     return Decimal(number) * _SUFFIX[raw[len(number) :]]

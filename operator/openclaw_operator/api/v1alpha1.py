@@ -7,7 +7,7 @@ with a sentence that says what to write instead. The CustomResourceDefinition is
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from openclaw_operator.api import quantity
 from openclaw_operator.api.base import ApiModel, ReservedField, Rule, reserved
@@ -20,26 +20,36 @@ KIND: Literal["InferenceService"] = "InferenceService"
 PLURAL = "inferenceservices"
 
 URI_SCHEMES = ("s3", "gs", "az", "http", "https", "file")
+_URI = f"^({'|'.join(URI_SCHEMES)})://.+"
 MAX_NAME = 50  # leaves room for "-" and a hash of ten within the 63 characters of a label
 
 
-def _quantity(value: str | int) -> str | int:
-    quantity.parse(value)
+def _int_or_string(value: object) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError('write a whole number, or a string, as in 2 or "500m"')
     return value
 
 
-Quantity = Annotated[str | int, AfterValidator(_quantity), Field(json_schema_extra={"quantity": True})]
-IntOrPercent = Annotated[int | str, Field(json_schema_extra={"intOrPercent": True})]
+def _quantity(value: object) -> str | int:
+    given = _int_or_string(value)
+    quantity.parse(given)
+    return given
+
+
+# Validated before the union is: a union says of each of its members why the value is none of it.
+Quantity = Annotated[str | int, BeforeValidator(_quantity), Field(json_schema_extra={"quantity": True})]
+IntOrPercent = Annotated[int | str, BeforeValidator(_int_or_string), Field(json_schema_extra={"intOrPercent": True})]
 OpenObject = Annotated[dict[str, JsonValue], Field(json_schema_extra={"preserve": True})]
+_PERCENT = "^([0-9]|[1-9][0-9]|100)%$"
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 
 
 def _scheme_known(uri: str) -> bool:
-    return uri.startswith(tuple(f"{scheme}://" for scheme in URI_SCHEMES))
+    return re.match(_URI, uri) is not None
 
 
-def _is_percent(value: int | str) -> bool:
-    return isinstance(value, int) or _matches("^([0-9]|[1-9][0-9]|100)%$", value)
+def _is_amount(value: int | str) -> bool:
+    return value >= 0 if isinstance(value, int) else _matches(_PERCENT, value)
 
 
 class Credentials(ApiModel):
@@ -77,13 +87,13 @@ class Model(ApiModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel=f"self.uri.matches('^({'|'.join(URI_SCHEMES)})://.+')",
+            cel=f"self.uri.matches('{_URI}')",
             message=(
                 "uri must begin with one of "
                 + ", ".join(f"{scheme}://" for scheme in URI_SCHEMES)
                 + "; write for example s3://my-bucket/model.onnx"
             ),
-            holds=lambda model: _scheme_known(model.uri) and len(model.uri.split("://", 1)[1]) > 0,
+            holds=lambda model: _scheme_known(model.uri),
         ),
         Rule(
             cel="!self.uri.startsWith('file://') || self.uri.startsWith('file:///')",
@@ -115,6 +125,15 @@ class EnvVar(ApiModel):
     )
 
 
+def _names_differ(variables: list[EnvVar]) -> list[EnvVar]:
+    """As the API server enforces it on a list with keys."""
+    given = [variable.name for variable in variables]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given twice: keep one of them")
+    return variables
+
+
 class Runtime(ApiModel):
     """The server that runs in each pod."""
 
@@ -125,7 +144,9 @@ class Runtime(ApiModel):
     """Processes in each pod that serve the model. Default: 1."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """Threads of one inference. Default: the cores that the container is granted, divided by the workers."""
-    env: list[EnvVar] | None = Field(default=None, max_length=64, json_schema_extra={"mapKeys": ["name"]})
+    env: Annotated[list[EnvVar], AfterValidator(_names_differ)] | None = Field(
+        default=None, max_length=64, json_schema_extra={"mapKeys": ["name"]}
+    )
     """Environment of the server."""
     args: list[Annotated[str, Field(max_length=1024)]] | None = Field(default=None, max_length=32)
     """Further arguments of `openclaw serve`."""
@@ -254,9 +275,12 @@ class Probes(ApiModel):
 
 def _amount(alias: str, name: str) -> Rule:
     return Rule(
-        cel=(f"!has(self.{alias}) || type(self.{alias}) == int || self.{alias}.matches('^([0-9]|[1-9][0-9]|100)%$')"),
+        cel=(
+            f"!has(self.{alias}) || (type(self.{alias}) == int ? int(self.{alias}) >= 0 : "
+            f"string(self.{alias}).matches('{_PERCENT}'))"
+        ),
         message=f"{alias} must be a number of pods or a percentage up to 100%, as in 1 or 25%",
-        holds=lambda disruption: getattr(disruption, name) is None or _is_percent(getattr(disruption, name)),
+        holds=lambda disruption: getattr(disruption, name) is None or _is_amount(getattr(disruption, name)),
     )
 
 
@@ -279,6 +303,24 @@ class Disruption(ApiModel):
     )
 
 
+class PodMetadata(ApiModel):
+    """Labels and annotations of the pods, beside the operator's own."""
+
+    labels: dict[str, str] | None = None
+    """Labels; those that the operator finds pods by stay as they are."""
+    annotations: dict[str, str] | None = None
+    """Annotations."""
+
+
+class PodTemplate(ApiModel):
+    """What is merged over the rendered template of the pods."""
+
+    metadata: PodMetadata | None = None
+    """Labels and annotations of the pods, beside the operator's own."""
+    spec: OpenObject | None = None
+    """Specification of a pod, as Kubernetes has it; null removes a field."""
+
+
 class InferenceServiceSpec(ApiModel):
     """What to serve and how."""
 
@@ -294,7 +336,7 @@ class InferenceServiceSpec(ApiModel):
     """When a pod counts as started, ready and alive."""
     disruption: Disruption | None = None
     """How many pods a drain of nodes may take away at a time."""
-    pod_template: OpenObject | None = None
+    pod_template: PodTemplate | None = None
     """metadata and spec of a pod, merged over the rendered template last: for everything that has no field of its
     own. Lists of named things are merged by name."""
     suspend: bool = False
@@ -419,7 +461,8 @@ class InferenceService(ApiModel):
 
 
 def _matches(pattern: str, text: str) -> bool:
-    return re.search(pattern, text) is not None
+    """Whether the whole text matches; alone, `$` would let a line feed follow."""
+    return re.fullmatch(pattern, text) is not None
 
 
 def explain(invalid: ValidationError) -> str:
@@ -432,5 +475,7 @@ def explain(invalid: ValidationError) -> str:
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown field: check the spelling or remove it"
+        elif error["type"] == "model_type":
+            message = "must be an object with fields"
         lines.append(f"{path}{shown}: {message}" if path else message)
     return "; ".join(lines)

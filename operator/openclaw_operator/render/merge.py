@@ -35,7 +35,13 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged_list(base: list[Any], patch: list[Any], *, key: str) -> list[Any]:
-    changes = {item[key]: item for item in patch if isinstance(item, Mapping) and key in item}
-    known = {item.get(key) for item in base}
-    kept = [merged(item, changes[item[key]]) if item.get(key) in changes else item for item in base]
-    return kept + [item for item in patch if not isinstance(item, Mapping) or item.get(key) not in known]
+    known = {name for item in base if (name := _name(item, key)) is not None}
+    changes = {name: item for item in patch if (name := _name(item, key)) in known}
+    kept = [merged(item, changes[name]) if (name := _name(item, key)) in changes else item for item in base]
+    return kept + [item for item in patch if _name(item, key) not in known and item not in base]
+
+
+def _name(item: Any, key: str) -> str | int | None:
+    """What the item is merged by; None where it has nothing fit for it, which is for the API server to refuse."""
+    name = item.get(key) if isinstance(item, Mapping) else None
+    return name if isinstance(name, str | int) else None

@@ -46,7 +46,8 @@ def pod_template(service: InferenceService, config: Config, *, slot: str, image:
         **names.selector(service.metadata.name, slot),
     }
     own = {"metadata": {"labels": labels}, "spec": spec}
-    template = merged(own, service.spec.pod_template or {})
+    given = service.spec.pod_template
+    template = merged(own, given.model_dump(by_alias=True, exclude_none=True) if given else {})
     # The selector finds pods by these labels: a template that changed them would own pods it cannot see.
     template["metadata"]["labels"] |= labels
     return template
