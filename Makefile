@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTCLUSTER := PYTHONPATH=tools/kubernetes $(BIN)/python -m testcluster
 PYTEST := $(BIN)/pytest
-CODE := operator runtime tests e2e benchmarks examples tools/kubernetes
+CODE := operator runtime tests e2e benchmarks docs examples tools/kubernetes
 
 .PHONY: help
 help: ## List the targets
@@ -32,10 +32,10 @@ test: lint chart ## Lint, chart, and all tests but e2e, the real API server amon
 
 .PHONY: test-fast
 test-fast: install ## The tests that need no cluster
-	$(PYTEST) tests/unit tests/control tests/contract tests/runtime
+	$(PYTEST) tests/unit tests/control tests/contract tests/runtime tests/docs
 
 .PHONY: e2e
-e2e: install ## Install with helm on a real node and use it (root on Debian; see docs/contributing)
+e2e: install ## Install with helm on a real node and use it (root on Debian; see docs/contributing-tests.md)
 	$(TESTCLUSTER) build
 	$(PYTEST) e2e
 
@@ -46,6 +46,7 @@ lint: install ## ruff, mypy, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m openclaw_operator.api.crd --check
+	$(BIN)/python docs/reference.py --check
 
 .PHONY: format
 format: install ## Format the code
@@ -53,8 +54,9 @@ format: install ## Format the code
 	$(BIN)/ruff format $(CODE)
 
 .PHONY: crds
-crds: install ## Write the CustomResourceDefinition to crds/ and to the chart
+crds: install ## Write the CustomResourceDefinition to crds/, the chart and the field reference
 	$(BIN)/python -m openclaw_operator.api.crd
+	$(BIN)/python docs/reference.py
 
 .PHONY: chart
 chart: install ## helm lint, helm-unittest and kubeconform
