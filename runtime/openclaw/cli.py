@@ -18,6 +18,31 @@ from openclaw.version import __version__
 
 COMMANDS = "openclaw.commands"
 
+# A paragraph that begins with \b is printed as it stands.
+_HELP = """Puts a model into production: here, in a container, or on Kubernetes.
+
+\b
+Begin with:
+  openclaw serve model.onnx
+"""
+
+_SERVE_HELP = """Serves an ONNX model over HTTP (Open Inference Protocol).
+
+MODEL is a path or a URI: s3://, gs://, az://, http(s)://, file://. Without MODEL and --config, the
+environment variable MODEL_PATH names it.
+
+\b
+Examples:
+  openclaw serve digits.onnx
+  openclaw serve s3://models/digits.onnx --name digits --port 9000
+  openclaw serve --config server.json
+  MODEL_PATH=/models/digits.onnx openclaw serve
+
+\b
+Then:
+  curl localhost:8080/v2/models/digits
+"""
+
 
 class Commands(click.Group):
     """The commands of this package and those of installed plugins."""
@@ -61,18 +86,13 @@ def _imported(point: EntryPoint) -> click.Command:
     return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="openclaw")
 def main() -> None:
-    r"""Puts a model into production: here, in a container, or on Kubernetes.
-
-    \b
-    Begin with:
-      openclaw serve model.onnx
-    """
+    """The group of all commands."""
 
 
-@main.command()
+@main.command(help=_SERVE_HELP)
 @click.argument("model", required=False)
 @click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
 @click.option("--name", help="The model's name in URLs. [default: the file's name without its ending]")
@@ -87,21 +107,7 @@ def main() -> None:
 @click.option("--drain-delay", type=int, help="Seconds it still answers after SIGTERM. [default: 5]")
 @click.option("--drain-timeout", type=int, help="Seconds that requests in flight then have to finish. [default: 45]")
 def serve(model: str | None, config: Path | None, **options: Any) -> None:
-    r"""Serves an ONNX model over HTTP (Open Inference Protocol).
-
-    MODEL is a path or a URI: s3://, gs://, az://, http(s)://, file://. Without MODEL and --config, the
-    environment variable MODEL_PATH names it.
-
-    \b
-    Examples:
-      openclaw serve digits.onnx
-      openclaw serve s3://models/digits.onnx --name digits --port 9000
-      openclaw serve --config server.json
-      MODEL_PATH=/models/digits.onnx openclaw serve
-    \b
-    Then:
-      curl localhost:8080/v2/models/digits
-    """
+    """Serves one model until told to stop, and exits with the code of its failure."""
     from openclaw.serving import logs, process, settings, termination
 
     logs.configure(os.environ)

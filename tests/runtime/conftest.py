@@ -228,9 +228,13 @@ def digits_server(models: ModelFolder, tmp_path_factory: pytest.TempPathFactory)
 
 
 def _server(cache: Path, arguments: Sequence[object], environment: dict[str, str]) -> Server:
-    fixed = {"OPENCLAW_CACHE_DIR": str(cache), "OPENCLAW_TERMINATION_LOG": str(cache.parent / "termination.log")}
-    where = ["--host", "127.0.0.1", "--port", "0"]
-    return Server([*map(str, arguments), *where], {**fixed, **environment})
+    fixed = {
+        "OPENCLAW_CACHE_DIR": str(cache),
+        "OPENCLAW_TERMINATION_LOG": str(cache.parent / "termination.log"),
+        "OPENCLAW_HOST": "127.0.0.1",
+        "OPENCLAW_PORT": "0",
+    }
+    return Server([str(argument) for argument in arguments], {**fixed, **environment})
 
 
 @dataclass(frozen=True)

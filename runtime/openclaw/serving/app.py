@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from openclaw.errors import NotReady, RequestError, RequestTooLarge, UnsupportedEncoding
+from openclaw.errors import InvalidRequest, NotReady, RequestError, RequestTooLarge, UnsupportedEncoding
 from openclaw.serving import protocol
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.metrics import REST
@@ -144,11 +144,14 @@ async def _body(request: web.Request) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise RequestTooLarge(f"the body has {request.content_length} bytes; allowed: {limit}")
     chunks, size = [], 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise RequestTooLarge(f"the body has more than {limit} bytes, which is what is allowed")
-        chunks.append(chunk)
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > limit:
+                raise RequestTooLarge(f"the body has more than {limit} bytes, which is what is allowed")
+            chunks.append(chunk)
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise InvalidRequest(f"the body ended early or is badly framed: {error}") from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

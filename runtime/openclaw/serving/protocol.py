@@ -249,10 +249,10 @@ def _requested(document: dict[str, Any], binary_output: bool) -> tuple[Requested
 
 def _check_against(tensor: Tensor, spec: TensorSpec) -> None:
     if tensor.datatype != spec.datatype:
-        raise InvalidRequest(f"input {tensor.name!r} is {tensor.datatype}; the model takes {spec.datatype}")
+        raise InvalidRequest(f"input {_shown(tensor.name)} is {tensor.datatype}; the model takes {spec.datatype}")
     if not spec.accepts(tensor.array.shape):
         raise InvalidRequest(
-            f"input {tensor.name!r} has shape {list(tensor.array.shape)}; "
+            f"input {_shown(tensor.name)} has shape {list(tensor.array.shape)}; "
             f"the model takes {list(spec.shape)} (-1: any size)"
         )
 

@@ -37,10 +37,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how much: the whole fetch, any wait for the next bytes, and the model's size."""
+    """How long and how much.
+
+    Attributes:
+        timeout_seconds: the whole fetch, retries and waiting for another process included.
+        stall_seconds: any wait for the next bytes.
+        retry_seconds: the pause before the second attempt; it doubles.
+        max_bytes: the model's size.
+    """
 
     timeout_seconds: float = 600
     stall_seconds: float = 30
+    retry_seconds: float = 0.5
     max_bytes: int = 16 * 1024**3
 
 
@@ -107,7 +115,7 @@ async def _with_retries(job: _Job, known: Validators | None) -> Path | None:
             return await _download(job, known)
         except ModelDownloadFailed as error:
             log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, error)
-            await asyncio.sleep(0.25 * 2**attempt)
+            await asyncio.sleep(job.limits.retry_seconds * 2 ** (attempt - 1))
     return await _download(job, known)
 
 

@@ -18,6 +18,7 @@ import aiohttp
 import obstore
 from obstore import exceptions as store_errors
 from obstore.store import from_url
+from yarl import URL
 
 from openclaw.errors import ConfigInvalid, ModelAccessDenied, ModelDownloadFailed, ModelNotFound, StartupError
 from openclaw.storage.uri import BUCKETS, ModelUri
@@ -118,7 +119,7 @@ async def _open_web(uri: ModelUri, known: Validators | None) -> AsyncIterator[Do
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=False) as session,
-            session.get(uri.text, headers=headers) as answer,
+            session.get(URL(uri.text, encoded=True), headers=headers) as answer,
         ):
             if known and answer.status == 304:
                 yield Download(_nothing(), known, unchanged=True)

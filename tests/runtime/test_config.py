@@ -1,0 +1,147 @@
+"""Settings: defaults, every kind of mistake, and what overrides what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openclaw.config import ServerConfig, parse
+from openclaw.errors import ConfigInvalid
+from openclaw.serving.settings import layered
+
+MODEL = {"name": "digits", "uri": "s3://models/digits.onnx"}
+FULL = {
+    "model": {
+        **MODEL,
+        "sha256": "ab" * 32,
+        "format": "onnx",
+        "warmup": {"requests": 3},
+        "downloadTimeoutSeconds": 60,
+        "maxBytes": 1000,
+    },
+    "server": {
+        "port": 9000,
+        "host": "127.0.0.1",
+        "workers": 2,
+        "threads": None,
+        "maxRequestBytes": 100,
+        "drainDelaySeconds": 1,
+        "drainTimeoutSeconds": 2,
+    },
+}
+
+
+def test_name_and_uri_are_enough() -> None:
+    config = parse({"model": MODEL})
+    assert (config.server.port, config.server.host, config.server.workers) == (8080, "0.0.0.0", 1)
+    assert (config.server.drain_delay_seconds, config.server.drain_timeout_seconds) == (5, 45)
+    assert (config.model.warmup.requests, config.model.download_timeout_seconds) == (1, 600)
+    assert (config.model.max_bytes, config.server.max_request_bytes) == (17179869184, 67108864)
+
+
+def test_every_key_of_the_file_arrives_and_goes_back() -> None:
+    config = parse(FULL)
+    assert json.loads(config.model_dump_json(by_alias=True)) == FULL
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": None}, "model is null"),
+        ({"model": {"name": "digits"}}, "model.uri is required"),
+        ({"model": {**MODEL, "name": "a b"}}, 'model.name is "a b"'),
+        ({"model": {**MODEL, "sha256": "AB"}}, 'model.sha256 is "AB"'),
+        ({"model": {**MODEL, "format": "tf"}}, "model.format is \"tf\": input should be 'onnx'"),
+        ({"model": {**MODEL, "Sha256": ""}}, "model.Sha256 is not a known key; allowed here: name, uri, sha256"),
+        (
+            {"model": {**MODEL, "warmup": {"request": 1}}},
+            "model.warmup.request is not a known key; allowed here: requests",
+        ),
+        ({"model": {**MODEL, "max_bytes": 1}}, "model.max_bytes is not a known key"),
+        ({"server": {"port": "80"}}, 'server.port is "80": input should be a valid integer'),
+        ({"server": {"port": 65536}}, "server.port is 65536: input should be less than or equal to 65535"),
+        ({"server": {"workers": 0}}, "server.workers is 0: input should be greater than or equal to 1"),
+        ({"server": {"threads": True}}, "server.threads is true"),
+        ({"serve": {}}, "serve is not a known key; allowed here: model, server"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value_and_what_is_allowed(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigInvalid) as refusal:
+        parse({"model": MODEL, **change})
+    assert says in str(refusal.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigInvalid) as refusal:
+        parse({"server": {"port": -1, "workers": 0}})
+    assert str(refusal.value).count(";") == 2
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=4), lambda c: st.lists(c) | st.dictionaries(st.sampled_from(["model", "server", "name", "uri", "port", "warmup", "x"]), c)))  # fmt: skip
+def test_any_document_is_a_configuration_or_a_sentence(document: Any) -> None:
+    if not isinstance(document, dict):
+        document = {"model": document}
+    try:
+        assert isinstance(parse(document), ServerConfig)
+    except ConfigInvalid as refusal:
+        sentence = str(refusal)
+        assert "model" in sentence or "server" in sentence or "key" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "holds [], not an object"),
+        ("[" * 10_000, "is not JSON"),
+        ('{"model": 3}', "model is 3; an object"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "server.json"
+    file.write_text(text)
+    with pytest.raises(ConfigInvalid) as refusal:
+        layered(file, None, {})
+    assert says in str(refusal.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="server.json cannot be read: No such file"):
+        layered(tmp_path / "server.json", None, {})
+
+
+def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "server.json"
+    file.write_text(json.dumps(FULL))
+    options = {"port": 1, "name": "other", "warmup_requests": 0, "threads": None, "drain_delay": 9}
+    config = layered(file, None, options)
+    assert (config.server.port, config.model.name, config.model.warmup.requests) == (1, "other", 0)
+    assert (config.server.drain_delay_seconds, config.server.workers) == (9, 2)
+
+
+def test_a_plain_path_is_a_file_and_names_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = layered(None, "my models/digits.v1.onnx", {})
+    assert config.model.name == "digits.v1"
+    assert config.model.uri == f"{tmp_path.as_uri()}/my%20models/digits.v1.onnx"
+
+
+def test_a_file_without_a_model_takes_the_one_given(tmp_path: Path) -> None:
+    file = tmp_path / "server.json"
+    file.write_text('{"server": {"port": 1}}')
+    config = layered(file, "https://host/resnet.onnx?sig=1", {})
+    assert (config.model.name, config.server.port) == ("resnet", 1)
+
+
+def test_a_model_named_twice_or_never_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "server.json"
+    file.write_text(json.dumps(FULL))
+    with pytest.raises(ConfigInvalid, match="the model is named twice"):
+        layered(file, "other.onnx", {})
+    with pytest.raises(ConfigInvalid, match="no model is named: give a path or URI, or --config, or set MODEL_PATH"):
+        layered(None, None, {})

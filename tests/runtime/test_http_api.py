@@ -1,0 +1,281 @@
+"""A running server, asked over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+INFER = "/v2/models/digits/infer"
+HEADER = "Inference-Header-Content-Length"
+
+
+@pytest.fixture
+async def client(digits_server: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(digits_server.url) as session:
+        yield session
+
+
+@asynccontextmanager
+async def raw(server: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection, for what no client library would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        async with asyncio.timeout(10):
+            yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def document(rows: int = 1, **more: object) -> dict[str, Any]:
+    data = np.arange(rows * 64, dtype=np.float32) / 100
+    tensor = {"name": "image", "datatype": "FP32", "shape": [rows, 64], "data": data.tolist()}
+    return {"inputs": [tensor], **more}
+
+
+def expected(models: Any, rows: int = 1) -> np.ndarray[Any, Any]:
+    images = (np.arange(rows * 64, dtype=np.float32) / 100).reshape(rows, 64)
+    scores: np.ndarray[Any, Any] = onnxruntime.InferenceSession(models.digits()).run(None, {"image": images})[0]
+    return scores
+
+
+async def test_the_health_and_metadata_paths_of_the_protocol_answer(client: aiohttp.ClientSession) -> None:
+    answers = {}
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/digits"):
+        async with client.get(path) as answer:
+            assert answer.status == 200
+            assert answer.content_type == "application/json"
+            answers[path] = await answer.json()
+    assert answers["/v2"]["name"] == "openclaw"
+    assert "binary_tensor_data" in answers["/v2"]["extensions"]
+    assert answers["/v2/health/live"] == {"live": True}
+    assert answers["/v2/health/ready"] == {"ready": True}
+    assert answers["/v2/models"] == {"models": ["digits"]}
+    assert answers["/v2/models/digits"] == {
+        "name": "digits",
+        "versions": ["1"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}],
+        "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 10]}],
+    }
+
+
+@pytest.mark.parametrize("version", ["", "/versions/1"])
+async def test_an_inference_in_json_gives_what_onnxruntime_gives(
+    client: aiohttp.ClientSession, models: Any, version: str
+) -> None:
+    async with client.get(f"/v2/models/digits{version}/ready") as answer:
+        assert (answer.status, await answer.json()) == (200, {"name": "digits", "ready": True})
+    async with client.post(f"/v2/models/digits{version}/infer", json=document(3, id="seven")) as answer:
+        assert answer.status == 200
+        body = await answer.json()
+    output = body["outputs"][0]
+    assert (body["id"], body["model_name"], body["model_version"]) == ("seven", "digits", "1")
+    assert (output["name"], output["datatype"], output["shape"]) == ("scores", "FP32", [3, 10])
+    np.testing.assert_array_equal(np.array(output["data"], np.float32).reshape(3, 10), expected(models, 3))
+
+
+async def test_an_inference_in_binary_gives_the_same_bytes(client: aiohttp.ClientSession, models: Any) -> None:
+    blob = (np.arange(128, dtype=np.float32) / 100).tobytes()
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "image", "datatype": "FP32", "shape": [2, 64], "parameters": {"binary_data_size": 512}}
+            ],
+            "outputs": [{"name": "scores", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    async with client.post(INFER, data=head + blob, headers={HEADER: str(len(head))}) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "application/octet-stream"
+        length, body = int(answer.headers[HEADER]), await answer.read()
+    assert json.loads(body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 80}
+    assert body[length:] == expected(models, 2).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/v2/models/other", 404, "there is no model 'other'; served here: 'digits'"),
+        ("GET", "/v2/models/other/ready", 404, "there is no model 'other'"),
+        ("POST", "/v2/models/other/infer", 404, "there is no model 'other'"),
+        ("POST", "/v2/models/digits/versions/2/infer", 404, "has no version '2'; it has: '1'"),
+        ("GET", "/v2/models/digits/versions/2", 404, "has no version '2'"),
+        ("GET", "/nothing", 404, "there is nothing at /nothing; the paths of the Open Inference Protocol"),
+        ("GET", INFER, 405, "GET is not allowed on /v2/models/digits/infer; allowed: POST"),
+        ("DELETE", "/v2/models/digits", 405, "allowed: GET, HEAD"),
+        ("POST", "/metrics", 405, "POST is not allowed on /metrics"),
+        ("POST", INFER, 400, "the body is not JSON"),
+    ],
+)
+async def test_a_wrong_target_is_refused_with_what_there_is(
+    client: aiohttp.ClientSession, method: str, path: str, status: int, says: str
+) -> None:
+    async with client.request(method, path) as answer:
+        assert answer.status == status
+        assert says in (await answer.json())["error"]
+
+
+async def test_inputs_that_are_not_the_models_are_refused(client: aiohttp.ClientSession) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"name": "picture"}, 'there is no input "picture"; the model takes image: FP32[-1,64]'),
+        ({"datatype": "FP64"}, 'input "image" is FP64; the model takes FP32'),
+        ({"shape": [8, 8]}, 'input "image" has shape [8, 8]; the model takes [-1, 64]'),
+        ({"shape": [64]}, 'input "image" has shape [64]; the model takes [-1, 64]'),
+        ({"shape": [2, 64]}, "data has 64 values; shape [2, 64] takes 128"),
+    ]
+    for change, says in wrong:
+        request = document()
+        request["inputs"][0].update(change)
+        async with client.post(INFER, json=request) as answer:
+            assert answer.status == 400
+            assert says in (await answer.json())["error"]
+    async with client.post(INFER, json=document(outputs=[{"name": "labels"}])) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"] == 'there is no output "labels"; the model gives scores: FP32[-1,10]'
+
+
+async def test_a_compressed_body_is_refused(client: aiohttp.ClientSession) -> None:
+    async with client.post(INFER, data=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}) as answer:
+        assert answer.status == 415
+        assert (await answer.json())["error"] == "Content-Encoding is 'gzip'; send the body uncompressed (identity)"
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(digits_server: Any) -> None:
+    async with raw(digits_server) as (reader, writer):
+        writer.write(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 413 " in head.splitlines()[0]
+        assert f"the body has {2**40} bytes; allowed: {2**20}" in (await reader.readuntil(b"}")).decode()
+
+
+async def test_a_chunked_body_is_refused_once_it_is_too_large(digits_server: Any) -> None:
+    async with raw(digits_server) as (reader, writer):
+        writer.write(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(17):
+            writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 413 " in head.splitlines()[0]
+
+
+async def test_a_client_that_hangs_up_in_its_body_disturbs_nobody(
+    digits_server: Any, client: aiohttp.ClientSession
+) -> None:
+    for ending in (b"", b"5\r\nab"):
+        framing = b"Transfer-Encoding: chunked" if ending else b"Content-Length: 100"
+        async with raw(digits_server) as (_, writer):
+            writer.write(b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n" + ending)
+            await writer.drain()
+    async with client.post(INFER, json=document()) as answer:
+        assert answer.status == 200
+    async with asyncio.timeout(5):
+        while 'openclaw_requests_in_flight{model="digits"} 0.0' not in await exposition(client):
+            await asyncio.sleep(0.02)
+    assert "Traceback" not in digits_server.log
+
+
+async def test_bytes_that_are_not_http_get_400_and_no_traceback(digits_server: Any) -> None:
+    for junk in (
+        b"\x00\x01\x02\r\n\r\n",
+        b"G\xffT / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ):
+        async with raw(digits_server) as (reader, writer):
+            writer.write(junk)
+            assert b" 400 " in (await reader.read(4096)).splitlines()[0]
+    assert "Traceback" not in digits_server.log
+
+
+async def exposition(client: aiohttp.ClientSession) -> str:
+    async with client.get("/metrics") as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+def value(text: str, sample: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample + " "))
+
+
+async def test_metrics_count_requests_by_status_and_only_by_known_model(client: aiohttp.ClientSession) -> None:
+    good = 'openclaw_requests_total{code="200",model="digits",protocol="rest"}'
+    bad = good.replace("200", "400")
+    before = await exposition(client)
+    for request in (document(), document(), {"inputs": []}):
+        async with client.post(INFER, json=request):
+            pass
+    async with client.post("/v2/models/made-up/infer", json={}):
+        pass
+    after = await exposition(client)
+    assert value(after, good) == value(before, good) + 2
+    assert value(after, bad) == value(before, bad) + 1
+    assert value(after, 'openclaw_model_ready{model="digits"}') == 1
+    assert value(after, 'openclaw_model_load_seconds{model="digits"}') > 0
+    counted = 'openclaw_inference_duration_seconds_count{model="digits"}'
+    assert value(after, counted) == value(before, counted) + 2
+    assert "process_resident_memory_bytes" in after
+    assert "made-up" not in after
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.binary(max_size=300),
+    st.one_of(st.none(), st.integers(-1, 300).map(str)),
+    st.sampled_from([INFER, "/v2/models/digits", "/v2", "/v2/models/a%2Fb/infer", "/v2/models//infer"]),
+)
+def test_no_body_makes_the_server_fail(digits_server: Any, body: bytes, header: str | None, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", digits_server.port, timeout=5)
+    connection.request("POST", path, body, {} if header is None else {HEADER: header})
+    answer = connection.getresponse()
+    assert 400 <= answer.status < 500
+    assert json.loads(answer.read())["error"]
+    connection.close()
+
+
+WIRE = [
+    ("BOOL", TensorProto.BOOL, [True, False]),
+    ("UINT8", TensorProto.UINT8, [0, 255]),
+    ("UINT16", TensorProto.UINT16, [0, 65535]),
+    ("UINT32", TensorProto.UINT32, [0, 2**32 - 1]),
+    ("UINT64", TensorProto.UINT64, [0, 2**64 - 1]),
+    ("INT8", TensorProto.INT8, [-128, 127]),
+    ("INT16", TensorProto.INT16, [-(2**15), 2**15 - 1]),
+    ("INT32", TensorProto.INT32, [-(2**31), 2**31 - 1]),
+    ("INT64", TensorProto.INT64, [-(2**63), 2**63 - 1]),
+    ("FP16", TensorProto.FLOAT16, [-1.5, 65504.0]),
+    ("FP32", TensorProto.FLOAT, [0.1, -3.4028234663852886e38]),
+    ("FP64", TensorProto.DOUBLE, [0.1, 1.7976931348623157e308]),
+    ("BYTES", TensorProto.STRING, ["", "grün"]),
+]
+
+
+@pytest.mark.parametrize(("datatype", "onnx_type", "data"), WIRE, ids=[row[0] for row in WIRE])
+async def test_every_datatype_passes_through_a_model(
+    models: Any, datatype: str, onnx_type: int, data: list[Any]
+) -> None:
+    from openclaw.execute.session import Model
+    from openclaw.serving.endpoint import Endpoint
+    from openclaw.serving.metrics import Metrics
+
+    endpoint = Endpoint("identity", Metrics(), concurrency=1)
+    endpoint.open(Model.from_file(models.identity(onnx_type), name="identity"))
+    request = {"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 2], "data": data}]}
+    answer = await endpoint.infer(json.dumps(request).encode(), None)
+    output = json.loads(answer.body)["outputs"][0]
+    assert (output["datatype"], output["shape"]) == (datatype, [1, 2])
+    if datatype == "FP32":
+        assert np.array_equal(np.array(output["data"], np.float32), np.array(data, np.float32))
+    else:
+        assert output["data"] == data

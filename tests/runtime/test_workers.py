@@ -1,0 +1,83 @@
+"""Several worker processes behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+ZEROS = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0] * 64}]}
+INFER = "/v2/models/digits/infer"
+COUNTED = 'openclaw_requests_total{code="200",model="digits",protocol="rest"}'
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Any], models: Any) -> Iterator[Any]:
+    server = start_server(models.digits(), "--workers", 2, "--drain-delay", 0).wait_ready()
+    yield server
+    children = psutil.Process(server.process.pid).children() if server.process.poll() is None else []
+    assert server.stop() == 0
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
+def workers_of(server: Any) -> list[psutil.Process]:
+    return [
+        child for child in psutil.Process(server.process.pid).children() if "openclaw.serving.worker" in child.cmdline()
+    ]
+
+
+async def ask(url: str, times: int) -> None:
+    for _ in range(times):
+        # A connection each: the kernel chooses the worker when it is opened.
+        async with aiohttp.ClientSession(url) as client, client.post(INFER, json=ZEROS) as answer:
+            assert answer.status == 200
+
+
+async def sample(url: str, name: str) -> float:
+    async with aiohttp.ClientSession(url) as client, client.get("/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " "))
+
+
+async def test_metrics_are_the_sum_of_the_workers_whoever_is_asked(server: Any) -> None:
+    await ask(server.url, 30)
+    assert {await sample(server.url, COUNTED) for _ in range(6)} == {30.0}
+    assert await sample(server.url, 'openclaw_inference_duration_seconds_count{model="digits"}') == 30
+    assert await sample(server.url, 'openclaw_model_ready{model="digits"}') == 1
+    assert await sample(server.url, 'openclaw_requests_in_flight{model="digits"}') == 0
+
+
+async def test_a_worker_that_dies_is_replaced_and_its_counts_stay(server: Any) -> None:
+    await ask(server.url, 10)
+    before = {worker.pid for worker in workers_of(server)}
+    victim = min(before)
+    psutil.Process(victim).kill()
+    await asyncio.to_thread(server.wait_for, rf"worker {victim} ended with exit code -9; it is started again")
+    await ask(server.url, 10)
+    await asyncio.to_thread(server.wait_for, r"worker \d+ answers again")
+    after = {worker.pid for worker in workers_of(server)}
+    assert len(after) == 2
+    assert len(after & before) == 1
+    assert await sample(server.url, COUNTED) == 20
+
+
+async def test_no_worker_outlives_its_parent(start_server: Callable[..., Any], models: Any) -> None:
+    server = await asyncio.to_thread(lambda: start_server(models.digits(), "--workers", 2).wait_ready())
+    workers = workers_of(server)
+    assert len(workers) == 2
+    server.process.kill()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, workers, 10)
+    assert alive == []
+
+
+async def test_a_worker_that_is_asked_to_stop_drains_and_is_replaced(server: Any) -> None:
+    victim = workers_of(server)[0]
+    victim.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(server.wait_for, rf"worker {victim.pid} ended with exit code 0")
+    await asyncio.to_thread(server.wait_for, r"worker \d+ answers again")
+    await ask(server.url, 4)
