@@ -12,6 +12,7 @@ from openclaw_operator.local.moments import age
 from openclaw_operator.names import Key, Manifest
 from openclaw_operator.status import PROGRESS_REASONS, condition
 
+PENDING = "Pending"
 _COLUMNS = ("NAME", "READY", "REASON", "URL", "REPLICAS", "AGE")
 _MOST_VALUES = 256  # a longer command is none to paste
 _ZERO: dict[str, Any] = {"BOOL": False, "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
@@ -40,7 +41,7 @@ def standing(service: Manifest) -> Standing:
     known = condition(status, "Ready")
     current = status.get("observedGeneration") == service["metadata"]["generation"]
     if not known or not current:
-        return Standing(False, False, "Pending", "the change has not been looked at yet")
+        return Standing(False, False, PENDING, "the change has not been looked at yet")
     ready = known["status"] == "True"
     failed = not ready and known["reason"] not in PROGRESS_REASONS
     return Standing(ready, failed, known["reason"], known["message"])

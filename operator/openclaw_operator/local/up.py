@@ -71,6 +71,8 @@ class Follower:
 
     async def _tell(self, key: Key, service: Manifest, stands: Standing) -> None:
         name = report.shown(key)
+        if stands.reason == report.PENDING:
+            return
         if not stands.ready:
             self._say(f"{name}: {stands.reason}: {stands.message}")
         elif not (key in self._known and self._known[key].ready):
@@ -125,11 +127,10 @@ async def detached(home: Home, *, port: int, say: Say) -> None:
         pid = _spawn_daemon(home, port, log.fileno())
         deadline = time.monotonic() + _START_SECONDS
         while not (home.control.exists() and home.daemon()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended and not home.daemon():
+            if _has_ended(pid) and not home.daemon():
                 log.seek(0)
                 said = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-                raise UpError(f"the daemon ended with code {os.waitstatus_to_exitcode(status)}: {said[-1]}")
+                raise UpError(f"the daemon ended: {said[-1]}")
             if time.monotonic() > deadline:
                 raise UpError(f"the daemon does not answer after {_START_SECONDS:.0f} s: see {home.daemon_log}")
             await asyncio.sleep(_POLL_SECONDS / 4)
@@ -151,6 +152,11 @@ def _spawn_daemon(home: Home, port: int, log: int) -> int:
         ],
         setsid=True,
     )
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended; asked once more after that, it raises."""
+    return os.waitpid(pid, os.WNOHANG)[0] != 0
 
 
 async def apply(home: Home, files: Sequence[Path], *, timeout: float, say: Say) -> bool:
