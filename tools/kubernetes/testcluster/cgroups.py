@@ -1,11 +1,18 @@
 """A control group of a node's own, below which kubelet puts its pods; versions 1 and 2."""
 
 import os
+import secrets
 from pathlib import Path
 
 from testcluster.waiting import until
 
+_PREFIX = "openclaw-node-"
 _MOUNT = Path("/sys/fs/cgroup")
+
+
+def new_name() -> str:
+    """A name for a group of this process."""
+    return f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def create(name: str) -> None:
@@ -24,6 +31,17 @@ async def remove(name: str) -> None:
         return not left
 
     await until(gone, f"no process is left in control group {name}", timeout=30)
+
+
+async def remove_abandoned() -> None:
+    """Remove the groups of processes that were killed before they could do it."""
+    for name in _abandoned():
+        await remove(name)
+
+
+def _abandoned() -> set[str]:
+    groups = {group.name for root in _hierarchies() for group in root.glob(f"{_PREFIX}*")}
+    return {name for name in groups if not Path("/proc", name.removeprefix(_PREFIX).partition("-")[0]).exists()}
 
 
 def _hierarchies() -> list[Path]:

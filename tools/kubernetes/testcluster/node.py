@@ -5,9 +5,8 @@ loopback for the API server, and killing one process ends all of it. Ready in ab
 """
 
 import asyncio
-import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +19,10 @@ from testcluster.errors import ClusterError, CommandError
 from testcluster.images import pause_image
 from testcluster.namespaces import Namespaces
 from testcluster.ports import free_ports
+from testcluster.process import run
 from testcluster.toolchain import CONTROL_PLANE, NODE, require
+
+_CTR = ("ctr", f"--address={nodeconfig.CONTAINERD_SOCKET}", "--namespace=k8s.io")
 
 
 class Node:
@@ -34,7 +36,7 @@ class Node:
     def __init__(self, directory: Path, *, say: Callable[[str], None]) -> None:
         self.directory = directory.absolute()
         self._say = say
-        self._cgroup = f"openclaw-{secrets.token_hex(4)}"
+        self._cgroup = cgroups.new_name()
         self._components = Components(self.directory / "logs")
         self._namespaces = Namespaces(self._components.logs)
         self._plane: ControlPlane | None = None
@@ -45,6 +47,11 @@ class Node:
         if self._plane is None:
             raise ClusterError("the node was not started")
         return self._plane
+
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """Command prefix that runs a command inside the node."""
+        return self._namespaces.enter
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -96,8 +103,7 @@ class Node:
 
     async def load_image(self, archive: Path) -> None:
         """Make the images of a docker-archive tar available to pods (with `imagePullPolicy` not `Always`)."""
-        _check_is_visible_inside(archive)
-        await self._ctr("images", "import", archive, timeout=300)
+        await load_image(self.enter, archive)
 
     def forward(self, host: str, port: int) -> int:
         """Make an address inside (of a Service or a pod) reachable; returns the port on this machine's loopback."""
@@ -115,7 +121,7 @@ class Node:
 
         async def answers() -> bool:
             try:
-                await self._ctr("version", timeout=10)
+                await run([*self.enter, *_CTR, "version"], timeout=10)
             except CommandError:
                 return False
             return True
@@ -124,7 +130,7 @@ class Node:
 
     async def _start_plane(self) -> None:
         settings = Settings(address=nodeconfig.ADDRESS, autoscaler_period=5)
-        plane = ControlPlane(self.directory, settings, enter=self._namespaces.enter)
+        plane = ControlPlane(self.directory, settings, enter=self.enter)
         self._plane = plane
         self._namespaces.forward(plane.ports.api, ("127.0.0.1", plane.ports.api))
         await plane.start()
@@ -143,6 +149,7 @@ class Node:
         configuration.write_text(
             nodeconfig.kubelet(who.authority_certificate, server, cgroup=self._cgroup, resolver=resolver)
         )
+        await cgroups.remove_abandoned()
         cgroups.create(self._cgroup)
         self._launch("kubelet", tools["kubelet"], *nodeconfig.kubelet_flags(configuration, identity))
         proxy = await plane.user_kubeconfig("system:kube-proxy")
@@ -156,12 +163,14 @@ class Node:
         except CommandError:
             return False
 
-    async def _ctr(self, *arguments: str | Path, timeout: float) -> None:
-        address = f"--address={nodeconfig.CONTAINERD_SOCKET}"
-        await self.run("ctr", address, "--namespace=k8s.io", *arguments, timeout=timeout)
-
     def _launch(self, name: str, *command: str | Path) -> None:
-        self._components.launch(name, command, enter=self._namespaces.enter)
+        self._components.launch(name, command, enter=self.enter)
+
+
+async def load_image(enter: Sequence[str], archive: Path) -> None:
+    """Import a docker-archive tar into the node that the command prefix `enter` leads to."""
+    _check_is_visible_inside(archive)
+    await run([*enter, *_CTR, "images", "import", archive], timeout=300)
 
 
 def _check_is_visible_inside(path: Path) -> None:
