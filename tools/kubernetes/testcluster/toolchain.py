@@ -155,12 +155,13 @@ NODE = ("kubelet", "kube-proxy")
 async def find(name: str) -> Path | None:
     """Return where command `name` is, or None if it has to be built."""
     tool = TOOLS[name]
-    if (assets := os.environ.get("KUBEBUILDER_ASSETS")) and (Path(assets) / name).exists():
+    # One that comes with manifests is always built here, so that both are of the same version.
+    assets = None if tool.manifests else os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and (Path(assets) / name).exists():
         return Path(assets) / name
     if _is_fresh(tool):
         return binaries() / name
     on_path = shutil.which(name)
-    # One that comes with manifests is always built here, so that both are of the same version.
     if on_path and tool.source and not tool.manifests and await _is_of_pinned_minor(tool, on_path):
         return Path(on_path)
     return None
