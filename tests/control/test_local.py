@@ -1,0 +1,172 @@
+"""Local mode from end to end: the command line, real servers, a real gateway."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from support.local_mode import LocalMode, eventually, load, service, write, write_model
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMode]:
+    """One daemon for all tests that do not end it; each test has services and files of its own."""
+    instance = LocalMode(tmp_path_factory.mktemp("local"))
+    write_model(instance.folder / "two.onnx", factor=2)
+    write_model(instance.folder / "three.onnx", factor=3)
+    started = instance.up(write(instance.folder / "first.yaml", service("first", "file://./two.onnx")))
+    try:
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield instance
+    finally:
+        instance.run("down")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as opened:
+        yield opened
+
+
+async def test_a_service_answers_by_path_and_by_host(local: LocalMode, session: aiohttp.ClientSession) -> None:
+    assert await local.infer(session, "first") == [2, 4, 6, 8]
+    url = f"http://127.0.0.1:{local.port}/v2/models/first"
+    async with session.get(url, headers={"Host": f"first.default.localhost:{local.port}"}) as response:
+        assert (await response.json())["name"] == "first"
+    async with session.get(url) as response:
+        assert response.status == 404
+        assert f"http://127.0.0.1:{local.port}/default/first" in (await response.json())["error"]
+
+
+async def test_a_saved_file_is_rolled_without_a_failed_request(local: LocalMode) -> None:
+    file = write(local.folder / "rolled.yaml", service("rolled", "file://./two.onnx"))
+    local.up(file)
+    async with load(local, "rolled") as sent:
+        await eventually(lambda: len(sent.answers) > 20)
+        old = local.servers("rolled")
+        write(file, service("rolled", "file://./three.onnx", runtime={"env": [{"name": "COLOUR", "value": "blue"}]}))
+        await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
+        await eventually(lambda: not any(process.is_running() for process in old), what="old servers are gone")
+        assert local.ready("rolled")["status"] == "True"
+    assert sent.failures == []
+    assert {tuple(answer) for answer in sent.answers} == {(2, 4, 6, 8), (3, 6, 9, 12)}
+
+
+async def test_a_killed_server_is_restarted(local: LocalMode, session: aiohttp.ClientSession) -> None:
+    local.up(write(local.folder / "killed.yaml", service("killed", "file://./two.onnx")))
+    (server,) = local.servers("killed")
+    server.kill()
+    await eventually(lambda: local.ready("killed")["reason"] == "CrashLooping")
+    await eventually(lambda: local.ready("killed")["status"] == "True")
+    (restarted,) = local.servers("killed")
+    assert restarted.pid != server.pid
+    assert await local.infer(session, "killed") == [2, 4, 6, 8]
+
+
+def test_a_missing_model_is_told_by_its_reason_and_file(local: LocalMode) -> None:
+    ended = local.up(write(local.folder / "missing.yaml", service("missing", "file://./nowhere.onnx")))
+    table = local.run("get", "missing").stdout
+    assert ended.returncode == 1
+    assert "ModelNotFound" in table.splitlines()[1]
+    assert f"missing: there is no file {local.folder / 'nowhere.onnx'}" in table
+    assert "nowhere.onnx" in local.run("logs", "missing").stdout
+
+
+async def test_a_broken_revision_leaves_the_one_before_serving(local: LocalMode) -> None:
+    file = write(local.folder / "broken.yaml", service("broken", "file://./two.onnx"))
+    local.up(file)
+    async with load(local, "broken", clients=1) as sent:
+        write(file, service("broken", "file://./nowhere.onnx"))
+        await eventually(lambda: local.ready("broken")["reason"] == "ModelNotFound")
+        assert "1 pods of an earlier revision keep serving" in local.ready("broken")["message"]
+        write(file, service("broken", "file://./three.onnx"))
+        await eventually(lambda: local.ready("broken")["status"] == "True")
+        await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
+    assert sent.failures == []
+
+
+async def test_a_service_that_no_file_declares_any_more_is_deleted(local: LocalMode) -> None:
+    pair = [service("left", "file://./two.onnx"), service("gone", "file://./two.onnx")]
+    file = write(local.folder / "pair.yaml", *pair)
+    local.up(file)
+    servers = local.servers("gone")
+    write(file, pair[0])
+    await eventually(lambda: local.run("get", "gone").returncode == 1)
+    await eventually(lambda: not any(process.is_running() for process in servers))
+    assert len(servers) == 1
+    assert local.ready("left")["status"] == "True"
+
+
+async def test_a_file_that_became_wrong_changes_nothing_and_get_says_so(local: LocalMode) -> None:
+    file = write(local.folder / "wrong.yaml", service("wrong", "file://./two.onnx"))
+    local.up(file)
+    generation = local.get("wrong")["metadata"]["generation"]
+    write(file, service("wrong", "ftp://models/two.onnx"))
+    await eventually(lambda: "not applied" in local.run("get").stderr)
+    assert f"{file}:1: spec.model" in local.run("get").stderr
+    assert local.get("wrong")["metadata"]["generation"] == generation
+    write(file, service("wrong", "file://./three.onnx"))
+    await eventually(lambda: not local.run("get").stderr)
+    assert local.get("wrong")["metadata"]["generation"] == generation + 1
+
+
+async def test_down_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None:
+    local = LocalMode(tmp_path)
+    write_model(tmp_path / "two.onnx", factor=2)
+    started = local.up(write(tmp_path / "service.yaml", service("digits", "file://./two.onnx")))
+    assert started.returncode == 0, started.stdout + started.stderr
+    members = local.members()
+    ports = [local.port, *(each.laddr.port for server in local.servers("digits") for each in server.net_connections())]
+    ended = local.run("down")
+    assert ended.returncode == 0, ended.stderr
+    assert len(members) >= 3
+    assert not any(process.is_running() for process in members)
+    assert not any(_is_open(port) for port in ports)
+    assert not local.home.exists()
+
+
+async def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    local = LocalMode(tmp_path)
+    write_model(tmp_path / "two.onnx", factor=2)
+    file = write(tmp_path / "service.yaml", service("digits", "file://./two.onnx"))
+    command = local.command("up", "-f", str(file), "--port", "0")
+    with subprocess.Popen(command, env=local.environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = ""
+        while "Ctrl-C" not in told:
+            line = process.stdout.readline()
+            assert line, told
+            told += line
+        members = local.members()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert "digits is Ready" in told
+    assert "/infer -d '{" in told
+    assert len(members) >= 3
+    assert not any(member.is_running() for member in members)
+    assert not local.home.exists()
+
+
+async def test_a_killed_daemon_takes_its_servers_along_and_up_starts_anew(tmp_path: Path) -> None:
+    local = LocalMode(tmp_path)
+    write_model(tmp_path / "two.onnx", factor=2)
+    file = write(tmp_path / "service.yaml", service("digits", "file://./two.onnx"))
+    local.up(file)
+    daemon, *others = local.members()
+    daemon.kill()
+    await eventually(lambda: not any(process.is_running() for process in others))
+    assert "its daemon was killed" in local.run("get").stderr
+    again = local.up(file)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert psutil.pid_exists(local.told()["pid"])
+    local.run("down")
+    assert not local.home.exists()
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
