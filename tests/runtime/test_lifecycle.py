@@ -229,9 +229,9 @@ async def test_what_does_not_finish_in_time_does_not_hold_the_end(
     start_server: Callable[..., Any], models: Any
 ) -> None:
     options = ("--name", "slow", "--drain-delay", 0, "--drain-timeout", 0)
-    model = models.slow(1024, 2000)
+    model = models.slow(1024, 100)
     server = await asyncio.to_thread(lambda: start_server(model, *options).wait_ready())
-    async with in_flight(server, 2048) as request:
+    async with in_flight(server, 4096) as request:
         server.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(server.wait, 10) == 0
         with pytest.raises(aiohttp.ClientError):

@@ -44,8 +44,13 @@ def build_app(endpoint: Endpoint, *, max_request_bytes: int) -> web.Application:
 def build_runner(app: web.Application, *, drain_timeout: float) -> web.AppRunner:
     """A runner whose ``cleanup`` stops accepting and waits ``drain_timeout`` seconds for what is in flight."""
     # Bodies must arrive as they were sent: what a small gzip body unpacks to has no bound.
+    # aiohttp takes a timeout of 0 as none at all.
     return web.AppRunner(
-        app, access_log=None, handle_signals=False, auto_decompress=False, shutdown_timeout=drain_timeout
+        app,
+        access_log=None,
+        handle_signals=False,
+        auto_decompress=False,
+        shutdown_timeout=max(drain_timeout, 0.01),
     )
 
 

@@ -44,7 +44,7 @@ def layered(file: Path | None, model: str | None, options: dict[str, Any]) -> Se
         uri = from_argument(model, Path.cwd())
         sections["model"]["uri"] = uri.text
         sections["model"].setdefault("name", Path(uri.filename).stem)
-    elif "uri" not in sections["model"]:
+    elif file is None:
         raise ConfigInvalid("no model is named: give a path or URI, or --config, or set MODEL_PATH")
     _overlay(sections, options)
     return parse({**document, **sections})
