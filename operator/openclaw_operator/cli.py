@@ -79,7 +79,7 @@ async def _run(config: Config) -> None:
             health.serving(config.metrics_port, {"/metrics": health.metrics(telemetry.registry)}),
         ):
             await while_leading(
-                lambda: _lead(controller, config, stop=stop),
+                lambda: _lead(controller, cluster, config=config, stop=stop),
                 api=api,
                 name=config.lease_name,
                 namespace=config.lease_namespace or _own_namespace(),
@@ -89,7 +89,7 @@ async def _run(config: Config) -> None:
             )
 
 
-async def _lead(controller: Controller, config: Config, *, stop: asyncio.Event) -> None:
+async def _lead(controller: Controller, cluster: KubernetesCluster, *, config: Config, stop: asyncio.Event) -> None:
     """Watches and works, as the one replica that may write."""
     log.info("holding the Lease, starting to work")
     controller.telemetry.leading.set(1)
@@ -101,7 +101,12 @@ async def _lead(controller: Controller, config: Config, *, stop: asyncio.Event) 
         standalone=True,
         stop_flag=stop,
     )
-    tasks = {asyncio.create_task(watching, name="watch"), asyncio.create_task(controller.run(), name="work")}
+    following = handlers.follow_children(cluster, controller, namespaces=config.watch_namespaces)
+    tasks = {
+        asyncio.create_task(watching, name="watch services"),
+        asyncio.create_task(following, name="watch children"),
+        asyncio.create_task(controller.run(), name="work"),
+    }
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,7 @@ from typing import Any
 from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.cluster.cache import Cache
-from openclaw_operator.cluster.port import ApiError, Cluster
+from openclaw_operator.cluster.port import ApiError, Cluster, Listing
 from openclaw_operator.cluster.queue import Priority, Queue
 from openclaw_operator.config import Config
 from openclaw_operator.decide import Decision, decide, refuse
@@ -64,15 +64,17 @@ class Controller:
 
     async def resync(self) -> None:
         """Lists every kind and makes every service due: heals what a watch has lost."""
-        await asyncio.gather(*(self._relist(kind) for kind in names.KINDS.values()))
+        await asyncio.gather(*(self.relist(kind) for kind in names.KINDS.values()))
         for key in self.cache.services():
             self.queue.add(key, Priority.PROGRESS)
 
-    async def _relist(self, kind: names.Kind) -> None:
+    async def relist(self, kind: names.Kind) -> Listing:
+        """Lists a kind; what is new, or gone, makes its service due."""
         seen = self.cache.seen(kind.name)
         listing = await self._cluster.list(kind)
         for key in self.cache.replace(kind.name, listing.items, seen=seen):
             self.queue.add(key)
+        return listing
 
     async def _resync_for_ever(self) -> None:
         while True:

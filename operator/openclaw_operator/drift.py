@@ -4,7 +4,7 @@ Fields that others add are not ours to judge; a field that we no longer want is 
 applied.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from openclaw_operator import names
@@ -32,10 +32,10 @@ def drift(desired: Manifest, live: Manifest) -> list[str]:
 
 
 def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
-    if isinstance(desired, Mapping):
+    if isinstance(desired, dict):
         if not desired and live is None:
             return
-        if not isinstance(live, Mapping):
+        if not isinstance(live, dict):
             yield path
             return
         for field, value in desired.items():
@@ -54,15 +54,15 @@ def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
 
 def _aligned(desired: list[Any], live: list[Any]) -> list[Any]:
     """The items of `live` that stand for those of `desired`: by name where they have one, else by place."""
-    by_name = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
-    named = all(isinstance(item, Mapping) and "name" in item for item in desired)
+    by_name = {item["name"]: item for item in live if isinstance(item, dict) and "name" in item}
+    named = all(isinstance(item, dict) and "name" in item for item in desired)
     if named and len(by_name) == len(live):
         return [by_name.get(item["name"]) for item in desired]
     return live[: len(desired)]
 
 
 def _same(desired: object, live: object) -> bool:
-    if desired == live and isinstance(desired, bool) == isinstance(live, bool):
+    if desired == live and type(desired) is type(live):
         return True
     # The API server drops empty strings of optional fields and writes quantities in their shortest form.
     return (desired == "" and live is None) or quantity.equal(desired, live)

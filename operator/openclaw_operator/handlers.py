@@ -1,24 +1,41 @@
-"""kopf watches; nothing more. Every event goes to the controller, whatever its type.
+"""What wakes the controller: kopf watches the services, plain watches their children.
 
-Only `on.event` is used: kopf then writes nothing to anybody's objects.
+Of kopf only `on.event` is used: it then writes nothing to anybody's objects. Children are watched without it, since
+one of its events costs over a millisecond of CPU, and a service that comes up brings a dozen of its children's.
 """
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
 
 from openclaw_operator import names
+from openclaw_operator.cluster.kubernetes import KubernetesCluster
+from openclaw_operator.cluster.port import ApiError
 from openclaw_operator.controller import Controller
 from openclaw_operator.names import Kind
 
+log = logging.getLogger(__name__)
+
+CHILD_KINDS = (names.POD, *names.OWNED_KINDS)
+_RETRY = 1.0  # seconds before a watch that failed is begun anew
+_MAX_RETRY = 30.0
+
 
 def registry(controller: Controller) -> kopf.OperatorRegistry:
-    """Handlers that pass every event of a watched kind on to the controller."""
+    """A handler that passes every event of a service on to the controller."""
     handlers = kopf.OperatorRegistry()
-    for kind in names.KINDS.values():
-        _watch(handlers, kind, controller)
+    kind = names.SERVICE_KIND
+    touch = _watch_age(controller, kind)
+
+    async def seen(event: Mapping[str, Any], **_: Any) -> None:
+        touch()
+        controller.seen(event["type"], dict(event["object"]))
+
+    kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.name)(seen)
     kopf.on.login(registry=handlers)(_login)
     return handlers
 
@@ -36,22 +53,93 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 10
     chosen.watching.chunk_size = 500
+    chosen.persistence.diffbase_storage = _NoDiffBase()
     return chosen
 
 
-def _watch(handlers: kopf.OperatorRegistry, kind: Kind, controller: Controller) -> None:
+async def follow_children(cluster: KubernetesCluster, controller: Controller, *, namespaces: Sequence[str]) -> None:
+    """Passes every event of every child on to the controller, until cancelled. No namespaces means all."""
+    async with asyncio.TaskGroup() as group:
+        for kind in CHILD_KINDS:
+            touch = _watch_age(controller, kind)
+            for namespace in namespaces or ("",):
+                follower = _Follower(
+                    cluster=cluster, controller=controller, kind=kind, namespace=namespace, touch=touch
+                )
+                group.create_task(follower.run(), name=f"watch {kind.plural} {namespace}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Follower:
+    """Follows one kind in one namespace."""
+
+    cluster: KubernetesCluster
+    controller: Controller
+    kind: Kind
+    namespace: str
+    touch: Callable[[], None]
+
+    async def run(self) -> None:
+        failures = 0
+        version = ""
+        while True:
+            try:
+                version = version or (await self.controller.relist(self.kind)).version
+                version = await self._watch(since=version)
+                failures = 0
+            except ApiError as error:
+                # Whatever was missed, a listing finds it; 410 says that no more than that has happened.
+                version = ""
+                failures += error.status != 410
+                log.log(
+                    logging.DEBUG if error.status == 410 else logging.WARNING,
+                    "watch of %s: %s",
+                    self.kind.plural,
+                    error,
+                )
+            # A server that ends every watch at once must not be asked without a pause.
+            await asyncio.sleep(min(_RETRY * 2**failures, _MAX_RETRY))
+
+    async def _watch(self, *, since: str) -> str:
+        """Returns the version from which to go on, once the server has ended the watch."""
+        self.touch()
+        reached = since
+        async for version, event, manifest in self.cluster.watch(self.kind, self.namespace, since=since):
+            reached = version
+            self.touch()
+            if manifest is not None:
+                self.controller.seen(event, manifest)
+        return reached
+
+
+def _watch_age(controller: Controller, kind: Kind) -> Callable[[], None]:
+    """Registers the age of a watch; returns what to call when an event arrives."""
     loop_time = asyncio.get_running_loop().time
-    last = [loop_time()]
-    controller.telemetry.observe_watch(kind.name, age=lambda: loop_time() - last[0])
+    last = loop_time()
 
-    async def seen(event: Mapping[str, Any], **_: Any) -> None:
-        last[0] = loop_time()
-        controller.seen(event["type"], dict(event["object"]))
+    def touch() -> None:
+        nonlocal last
+        last = loop_time()
 
-    labels = None if kind is names.SERVICE_KIND else {names.SERVICE_LABEL: kopf.PRESENT}
-    register = kopf.on.event(kind.group, kind.version, kind.plural, labels=labels, registry=handlers, id=kind.name)
-    register(seen)
+    controller.telemetry.observe_watch(kind.name, age=lambda: loop_time() - last)
+    return touch
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing: `on.event` is told of every change anyway.
+
+    kopf would otherwise copy each object with each event to find out what changed.
+    """
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""

@@ -1,10 +1,11 @@
 """Names and labels of everything the operator owns, and the kinds it owns."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import orjson
 
 from openclaw_operator.api import v1alpha1
 
@@ -111,5 +112,4 @@ def selector(service: str, slot: str | None = None) -> dict[str, str]:
 
 def digest(value: object) -> str:
     """Ten hexadecimal digits that stand for a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:10]

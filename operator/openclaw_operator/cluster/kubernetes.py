@@ -3,7 +3,7 @@
 Paths are known beforehand and objects stay plain, so neither discovery nor models are paid for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +19,9 @@ from openclaw_operator.telemetry import Telemetry
 
 _TIMEOUT = 30.0  # seconds
 _PAGE = 500
+_WATCH = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "600"}
+# Bookmarks come every minute: a stream that is silent for longer is dead, whatever the socket says.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 _APPLY = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
 _MAX_EVENT_MESSAGE = 1024  # characters, https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 
@@ -42,21 +45,47 @@ class KubernetesCluster:
         self._now = now
 
     async def list(self, kind: Kind) -> Listing:
-        selector = {} if kind is names.SERVICE_KIND else {"labelSelector": names.SERVICE_LABEL}
         items: list[Manifest] = []
+        version = ""
         for namespace in self._namespaces or ("",):
             token = ""
             while True:
-                query = {**selector, "limit": str(_PAGE), **({"continue": token} if token else {})}
+                query = {**_selector(kind), "limit": str(_PAGE), **({"continue": token} if token else {})}
                 page = await self._request("GET", kind, path=_path(kind, namespace), query=query)
                 items += page["items"]
-                token = (page.get("metadata") or {}).get("continue", "")
+                # The earliest: a watch of any of the namespaces may go on from it.
+                version = version or page["metadata"]["resourceVersion"]
+                token = page["metadata"].get("continue", "")
                 if not token:
                     break
         for item in items:
             item.setdefault("apiVersion", kind.api_version)
             item.setdefault("kind", kind.name)
-        return Listing(kind, tuple(items))
+        return Listing(kind, tuple(items), version)
+
+    async def watch(self, kind: Kind, namespace: str, *, since: str) -> AsyncIterator[tuple[str, str, Manifest | None]]:
+        """Events after a resource version, as (version, type, object); a bookmark has no object.
+
+        Ends when the server ends it, which it does after some minutes. Raises `ApiError`: 410 where the version is
+        too old to go on from.
+        """
+        query = {**_selector(kind), **_WATCH, "resourceVersion": since}
+        try:
+            answer = await self._send("GET", f"{_path(kind, namespace)}?{urlencode(query)}", timeout=_WATCH_TIMEOUT)
+            if answer.status >= 300:
+                raise _error(answer.status, await answer.read(), retry_after=answer.headers.get("Retry-After"))
+            try:
+                async for line in _lines(answer.response.content):
+                    event = orjson.loads(line)
+                    if event["type"] == "ERROR":
+                        raise ApiError(str(event["object"].get("message")), status=event["object"].get("code", 0))
+                    manifest = event["object"]
+                    version = manifest["metadata"]["resourceVersion"]
+                    yield version, event["type"], None if event["type"] == "BOOKMARK" else manifest
+            finally:
+                answer.response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(f"the watch broke: {error or type(error).__name__}", status=0) from error
 
     async def apply(self, manifest: Manifest) -> Manifest:
         kind = names.KINDS[manifest["kind"]]
@@ -140,13 +169,26 @@ class KubernetesCluster:
             raise _error(status, text, retry_after=response.headers.get("Retry-After"))
         return dict(orjson.loads(text))
 
-    async def _send(self, verb: str, target: str, *, body: Manifest | None) -> Any:
+    async def _send(self, verb: str, target: str, *, body: Manifest | None = None, timeout: Any = _TIMEOUT) -> Any:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/apply-patch+yaml" if verb == "PATCH" else "application/json"
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], target, verb, body)
         url = self._api.configuration.host + target
-        return await self._api.call_api(verb, url, headers, body, _request_timeout=_TIMEOUT)
+        return await self._api.call_api(verb, url, headers, body, _request_timeout=timeout)
+
+
+def _selector(kind: Kind) -> dict[str, str]:
+    return {} if kind is names.SERVICE_KIND else {"labelSelector": names.SERVICE_LABEL}
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream, however long one is."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

@@ -34,6 +34,8 @@ class Listing:
 
     kind: Kind
     items: tuple[Manifest, ...]
+    version: str = ""
+    """Resource version of that moment: where a watch goes on."""
 
 
 class Cluster(Protocol):
