@@ -26,6 +26,8 @@ def pod_template(service: InferenceService, config: Config, *, slot: str, image:
     spec: Manifest = {
         "serviceAccountName": service.metadata.name,
         "automountServiceAccountToken": False,
+        # A Service named openclaw would give every pod OPENCLAW_PORT=tcp://..., which is a setting of the server.
+        "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 60,
         "securityContext": {
             "runAsNonRoot": True,

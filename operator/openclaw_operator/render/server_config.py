@@ -12,14 +12,16 @@ from openclaw_operator.render.metadata import child
 
 FILE = "server.json"
 STARTUP = Probe(period_seconds=1, failure_threshold=600, timeout_seconds=2)
+LONGEST = 86400
+"""Longest time to start, in seconds: the runtime takes no longer time-out, and Kubernetes counts in 32 bits."""
 
 
 def startup_seconds(service: InferenceService) -> int:
-    """Seconds that a pod has to download, load and warm up its model."""
+    """Seconds that a pod has to download, load and warm up its model, at most `LONGEST`."""
     probes = service.spec.probes
     probe = (probes.startup if probes else None) or STARTUP
     period = probe.period_seconds or STARTUP.period_seconds or 1
-    return period * (probe.failure_threshold or STARTUP.failure_threshold or 600)
+    return min(period * (probe.failure_threshold or STARTUP.failure_threshold or 600), LONGEST)
 
 
 def server_config(service: InferenceService) -> str:
