@@ -5,6 +5,7 @@ merely starting, and a reason that comes and goes helps nobody.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from openclaw_operator.names import Manifest
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CREATE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 _KILLED_FOR_MEMORY = "OOMKilled"
+_REASON = re.compile("[A-Z][A-Za-z0-9]{0,99}")
 _TAIL = 400  # characters of a crashed server's last words that fit a condition
 
 
@@ -84,12 +86,14 @@ def _of_exit(pod: Manifest, container: dict[str, Any], ended: dict[str, Any]) ->
 
 
 def _reported(message: str) -> Problem | None:
-    """What the server itself wrote to its termination log."""
+    """What the server itself wrote to its termination log; any image may run, so it may also be anything else."""
     try:
         report = json.loads(message)
-        return Problem(str(report["reason"]), str(report["message"]))
-    except (ValueError, KeyError, TypeError):
+        reason, sentence = report["reason"], report["message"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    fits = isinstance(reason, str) and isinstance(sentence, str) and _REASON.fullmatch(reason)
+    return Problem(reason, sentence) if fits else None
 
 
 def _memory_limit(pod: Manifest, container: str) -> str:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from simulation import services
-from simulation.services import having
 
 from openclaw_operator.api.base import ApiModel
 from openclaw_operator.api.v1alpha1 import InferenceService, InferenceServiceSpec, Scaling
 from openclaw_operator.errors import Terminal
+from simulation import services
+from simulation.services import having
 
 Manifest = dict[str, Any]
 

@@ -13,8 +13,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import services
-from simulation.services import having
 
 from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
@@ -26,6 +24,8 @@ from openclaw_operator.render.disruption import disruption_budget
 from openclaw_operator.render.revision import Revision, controller_revision, new_revision, spec_hash
 from openclaw_operator.render.server_config import config_map
 from openclaw_operator.render.service import service_address
+from simulation import services
+from simulation.services import having
 
 Manifest = dict[str, Any]
 
