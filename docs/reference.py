@@ -1,20 +1,22 @@
-"""Writes the tables of inferenceservice.md from the CustomResourceDefinition, between their markers.
+"""Writes the tables of the docs that follow from the code, between their markers.
 
 python docs/reference.py            write
-python docs/reference.py --check    fail if the page is out of date
+python docs/reference.py --check    fail if a page is out of date
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from openclaw_operator.config import PREFIX, Config
+from openclaw_operator.telemetry import Telemetry
+
 Schema = dict[str, Any]
 
 DOCS = Path(__file__).parent
-PAGE = DOCS / "inferenceservice.md"
 DEFINITION = DOCS.parent / "crds" / "openclaw.io_inferenceservices.yaml"
 
 _REFUSED = " is not supported by this version of OpenClaw: "
@@ -22,33 +24,66 @@ _BOUNDS = (("minimum", "maximum", ""), ("minLength", "maxLength", " characters")
 
 
 def main() -> None:
-    """Writes the page, or checks it."""
-    parser = argparse.ArgumentParser(description="Writes the tables of inferenceservice.md from the CRD.")
-    parser.add_argument("--check", action="store_true", help="fail if the page is out of date")
+    """Writes the pages, or checks them."""
+    parser = argparse.ArgumentParser(description="Writes the tables of the docs that follow from the code.")
+    parser.add_argument("--check", action="store_true", help="fail if a page is out of date")
     checking = parser.parse_args().check
-    written = PAGE.read_text(encoding="utf-8")
-    wanted = page(written, yaml.safe_load(DEFINITION.read_text(encoding="utf-8")))
-    if checking and written != wanted:
-        raise SystemExit(f"{PAGE} is out of date: run `make crds`")
-    if written != wanted:
-        PAGE.write_text(wanted, encoding="utf-8")
+    definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+    pages = {"inferenceservice.md": definition_tables(definition), "operating.md": operator_tables()}
+    for name, tables in pages.items():
+        path = DOCS / name
+        written = path.read_text(encoding="utf-8")
+        wanted = filled(written, tables)
+        if written != wanted and checking:
+            raise SystemExit(f"{path} is out of date: run `make crds`")
+        path.write_text(wanted, encoding="utf-8")
 
 
-def page(text: str, definition: Schema) -> str:
-    """The page with the content between its markers replaced by what the definition says."""
+def filled(text: str, tables: Mapping[str, str]) -> str:
+    """A page with what stands between the markers of each table replaced.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    for name, table in tables.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        first, last = text.index(begin) + len(begin), text.index(end)
+        text = f"{text[:first]}\n{table}\n{text[last:]}"
+    return text
+
+
+def definition_tables(definition: Schema) -> dict[str, str]:
+    """What the CustomResourceDefinition says."""
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     spec, status = schema["properties"]["spec"], schema["properties"]["status"]
-    sections = {
+    return {
         "spec": _table(["Field", "Type", "Meaning"], fields("spec", spec)),
         "status": _table(["Field", "Type", "Meaning"], fields("status", status)),
-        "rules": "\n".join(f"- {_literal(message)}" for message in sorted(set(rules(schema)))) + "\n",
+        "rules": "".join(f"- {_literal(message)}\n" for message in sorted(set(rules(schema)))),
         "reserved": _table(["Field", "Instead"], reserved("spec", spec)),
     }
-    for name, content in sections.items():
-        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
-    return text
+
+
+def operator_tables() -> dict[str, str]:
+    """The operator's settings and metrics."""
+    telemetry = Telemetry()
+    telemetry.observe_queue(depth=lambda: 0, overdue=lambda: 0)
+    settings = (
+        (f"`{PREFIX}{name.upper()}`", _default(field.default), _literal(" ".join((field.description or "").split())))
+        for name, field in Config.model_fields.items()
+    )
+    metrics = (
+        (f"`{family.name}{'_total' if family.type == 'counter' else ''}`", family.type, _literal(family.documentation))
+        for family in telemetry.registry.collect()
+    )
+    return {
+        "settings": _table(["Variable", "Default", "Meaning"], settings),
+        "operator metrics": _table(["Metric", "Type", "Meaning"], metrics),
+    }
+
+
+def _default(value: object) -> str:
+    return f"`{value}`" if value not in ("", ()) else ""
 
 
 def fields(path: str, schema: Schema) -> Iterator[tuple[str, ...]]:
@@ -119,7 +154,7 @@ def _literal(text: str) -> str:
     return text
 
 
-def _table(head: list[str], rows: Iterator[tuple[str, ...]]) -> str:
+def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
