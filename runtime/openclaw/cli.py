@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from openclaw.errors import StartupError
+from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.version import __version__
 
 COMMANDS = "openclaw.commands"
@@ -92,7 +92,21 @@ def main() -> None:
     """The group of all commands."""
 
 
-@main.command(help=_SERVE_HELP)
+class _Serve(click.Command):
+    """A wrong option is told like any wrong setting: whoever runs the container may not see its stderr."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            from openclaw.serving.termination import write_log
+
+            write_log(ConfigInvalid(error.format_message()))
+            error.show()
+            ctx.exit(ConfigInvalid.exit_code)
+
+
+@main.command(cls=_Serve, help=_SERVE_HELP)
 @click.argument("model", required=False)
 @click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
 @click.option("--name", help="The model's name in URLs. [default: the file's name without its ending]")

@@ -41,7 +41,7 @@ class ModelFolder:
     folder: Path
 
     def digits(self, factor: float = 1.0) -> Path:
-        """image FP32[-1,64] times a fixed matrix -> scores FP32[-1,10]."""
+        """FP32[-1,64] ``image`` times a fixed matrix -> scores FP32[-1,10]."""
         path = self.folder / f"digits{'' if factor == 1.0 else factor}.onnx"
         if not path.exists():
             weights = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32) * factor
@@ -49,31 +49,32 @@ class ModelFolder:
             self._save(
                 path,
                 [node],
-                [("image", TensorProto.FLOAT, ["N", 64])],
-                [("scores", TensorProto.FLOAT, ["N", 10])],
-                weights,
+                inputs=[("image", TensorProto.FLOAT, ["N", 64])],
+                outputs=[("scores", TensorProto.FLOAT, ["N", 10])],
+                weights=weights,
             )
         return path
 
     def identity(self, datatype: int) -> Path:
-        """x -> y, one free and one fixed dimension, of any ONNX datatype."""
+        """Gives x as y: one free and one fixed dimension, of any ONNX datatype."""
         path = self.folder / f"identity{datatype}.onnx"
         if not path.exists():
             node = helper.make_node("Identity", ["x"], ["y"])
-            self._save(path, [node], [("x", datatype, ["N", 2])], [("y", datatype, ["N", 2])])
+            self._save(path, [node], inputs=[("x", datatype, ["N", 2])], outputs=[("y", datatype, ["N", 2])])
         return path
 
     def pair(self) -> Path:
-        """a INT64[-1], b INT64[-1] -> sum INT64[-1], difference INT64[-1]."""
+        """INT64[-1] a and b -> INT64[-1] sum and difference."""
         path = self.folder / "pair.onnx"
         if not path.exists():
             nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
             ints = TensorProto.INT64
-            self._save(path, nodes, [(n, ints, ["N"]) for n in "ab"], [(n, ints, ["N"]) for n in ("sum", "difference")])
+            outputs = [(name, ints, ["N"]) for name in ("sum", "difference")]
+            self._save(path, nodes, inputs=[(name, ints, ["N"]) for name in "ab"], outputs=outputs)
         return path
 
     def slow(self, size: int = 512, layers: int = 60) -> Path:
-        """x FP32[-1,size] through many products: an inference of some tens of milliseconds for a big batch."""
+        """FP32[-1,size] x through many products: an inference of some tens of milliseconds for a big batch."""
         path = self.folder / f"slow{size}x{layers}.onnx"
         if not path.exists():
             nodes = [helper.make_node("MatMul", [f"x{i}" if i else "x", "w"], [f"x{i + 1}"]) for i in range(layers)]
@@ -81,9 +82,9 @@ class ModelFolder:
             self._save(
                 path,
                 nodes,
-                [("x", TensorProto.FLOAT, ["N", size])],
-                [(f"x{layers}", TensorProto.FLOAT, ["N", size])],
-                weights,
+                inputs=[("x", TensorProto.FLOAT, ["N", size])],
+                outputs=[(f"x{layers}", TensorProto.FLOAT, ["N", size])],
+                weights=weights,
             )
         return path
 
@@ -106,6 +107,7 @@ class ModelFolder:
         self,
         path: Path,
         nodes: Sequence[onnx.NodeProto],
+        *,
         inputs: Sequence[tuple[str, int, list[Any]]],
         outputs: Sequence[tuple[str, int, list[Any]]],
         weights: np.ndarray[Any, Any] | None = None,

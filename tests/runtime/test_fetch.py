@@ -176,7 +176,7 @@ async def test_a_store_that_recovers_within_three_attempts_is_enough(store: Stor
     ],
 )
 async def test_a_failing_store_is_reported_by_its_kind(
-    store: Store, tmp_path: Path, path: str, error: type[Exception], says: str
+    store: Store, tmp_path: Path, path: str, *, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error) as failure:
         await get(f"{store.url}/{path}", tmp_path)
@@ -229,7 +229,8 @@ async def test_a_waiting_starter_gives_up_in_time(store: Store, tmp_path: Path) 
 async def test_what_a_killed_download_left_is_removed_but_not_what_lives(store: Store, tmp_path: Path) -> None:
     url = f"{store.url}/stalls/model.onnx"
     script = (
-        "import asyncio, pathlib, sys; from openclaw.storage.fetch import fetch; from openclaw.storage.uri import parse;"
+        "import asyncio, pathlib, sys;"
+        "from openclaw.storage.fetch import fetch; from openclaw.storage.uri import parse;"
         "asyncio.run(fetch(parse(sys.argv[1]), cache_dir=pathlib.Path(sys.argv[2])))"
     )
     process = await asyncio.create_subprocess_exec(
@@ -237,7 +238,7 @@ async def test_what_a_killed_download_left_is_removed_but_not_what_lives(store: 
     )
     part = tmp_path / "parts"
     async with asyncio.timeout(20):
-        while not (part.exists() and files(part)):
+        while not (part.exists() and files(part)):  # noqa: ASYNC110 - the state is another process's
             await asyncio.sleep(0.02)
     await get(f"{store.url}/ok/model.onnx", tmp_path)
     assert len(files(part)) == 1, "the part of a download under way must stay"
@@ -280,7 +281,7 @@ async def test_a_file_is_opened_where_it_is(tmp_path: Path) -> None:
     ],
 )
 async def test_a_wrong_file_is_reported_by_its_kind(
-    tmp_path: Path, name: str, limits: Limits, sha256: str | None, error: type[Exception]
+    tmp_path: Path, name: str, limits: Limits, *, sha256: str | None, error: type[Exception]
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(CONTENT)
     with pytest.raises(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 from pathlib import Path
@@ -47,12 +48,12 @@ async def test_a_missing_object_and_a_missing_bucket_are_not_found(account: Any,
 async def test_a_wrong_secret_is_denied(account: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = account.put("denied.onnx", b"x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(ModelAccessDenied, match="s3://models refuses access to denied.onnx; check the credentials"):
+    with pytest.raises(ModelAccessDenied, match=r"s3://models refuses access to denied\.onnx; check the credentials"):
         await get(uri, tmp_path)
 
 
 async def test_a_server_that_is_away_may_heal(
-    account: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+    account: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, unused_tcp_port: int
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused_tcp_port}")
     with pytest.raises((ModelDownloadFailed, ModelDownloadTimeout)):
@@ -73,5 +74,24 @@ async def test_a_bucket_that_hangs_is_given_up_in_time(
 async def test_a_store_without_an_account_is_a_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AZURE_")]:
         monkeypatch.delenv(name)
-    with pytest.raises(ConfigInvalid, match="az://models/m.onnx cannot be set up"):
+    with pytest.raises(ConfigInvalid, match=r"az://models/m\.onnx cannot be set up"):
         await get("az://models/m.onnx", tmp_path)
+
+
+def test_a_server_starts_from_a_bucket_and_again_from_its_cache(s3: Any, start_server: Any, models: Any) -> None:
+    uri = s3.put("served/digits.onnx", models.digits().read_bytes())
+    digest = hashlib.sha256(models.digits().read_bytes()).hexdigest()
+    options = (uri, "--sha256", digest, "--drain-delay", 0)
+    first = start_server(*options, **s3.environment()).wait_ready()
+    assert "downloaded s3://models/served/digits.onnx" in first.log
+    assert first.stop() == 0
+    again = start_server(*options, **s3.environment(secret="wrong")).wait_ready()
+    assert "downloaded" not in again.log
+    assert again.stop() == 0
+
+
+def test_a_server_that_is_refused_says_so(s3: Any, start_server: Any, models: Any) -> None:
+    uri = s3.put("refused/digits.onnx", models.digits().read_bytes())
+    server = start_server(uri, **s3.environment(secret="wrong"))
+    assert server.wait() == 78
+    assert json.loads(server.log.splitlines()[-1])["reason"] == "ModelAccessDenied"

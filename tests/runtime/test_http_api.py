@@ -122,7 +122,7 @@ async def test_an_inference_in_binary_gives_the_same_bytes(client: aiohttp.Clien
     ],
 )
 async def test_a_wrong_target_is_refused_with_what_there_is(
-    client: aiohttp.ClientSession, method: str, path: str, status: int, says: str
+    client: aiohttp.ClientSession, method: str, path: str, *, status: int, says: str
 ) -> None:
     async with client.request(method, path) as answer:
         assert answer.status == status
@@ -182,7 +182,8 @@ async def test_a_client_that_hangs_up_in_its_body_disturbs_nobody(
     async with client.post(INFER, json=document()) as answer:
         assert answer.status == 200
     async with asyncio.timeout(5):
-        while 'openclaw_requests_in_flight{model="digits"} 0.0' not in await exposition(client):
+        idle = 'openclaw_requests_in_flight{model="digits"} 0.0'
+        while idle not in await exposition(client):  # noqa: ASYNC110 - the state is another process's
             await asyncio.sleep(0.02)
     assert "Traceback" not in digits_server.log
 
@@ -231,11 +232,11 @@ async def test_metrics_count_requests_by_status_and_only_by_known_model(client: 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.binary(max_size=300),
-    st.one_of(st.none(), st.integers(-1, 300).map(str)),
-    st.sampled_from([INFER, "/v2/models/digits", "/v2", "/v2/models/a%2Fb/infer", "/v2/models//infer"]),
+    body=st.binary(max_size=300),
+    header=st.one_of(st.none(), st.integers(-1, 300).map(str)),
+    path=st.sampled_from([INFER, "/v2/models/digits", "/v2", "/v2/models/a%2Fb/infer", "/v2/models//infer"]),
 )
-def test_no_body_makes_the_server_fail(digits_server: Any, body: bytes, header: str | None, path: str) -> None:
+def test_no_body_makes_the_server_fail(digits_server: Any, body: bytes, header: str | None, *, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", digits_server.port, timeout=5)
     connection.request("POST", path, body, {} if header is None else {HEADER: header})
     answer = connection.getresponse()
@@ -263,7 +264,7 @@ WIRE = [
 
 @pytest.mark.parametrize(("datatype", "onnx_type", "data"), WIRE, ids=[row[0] for row in WIRE])
 async def test_every_datatype_passes_through_a_model(
-    models: Any, datatype: str, onnx_type: int, data: list[Any]
+    models: Any, datatype: str, onnx_type: int, *, data: list[Any]
 ) -> None:
     from openclaw.execute.session import Model
     from openclaw.serving.endpoint import Endpoint

@@ -86,8 +86,27 @@ def test_a_failure_to_start_is_told_with_its_reason(
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--thread", "2"], "--threads"),
+        (["--port", "x"], "'x' is not a valid integer"),
+        (["a", "b"], "unexpected extra"),
+    ],
+)
+def test_a_wrong_option_is_told_in_the_termination_log(
+    start_server: Callable[..., Any], tmp_path: Path, arguments: list[str], *, says: str
+) -> None:
+    server = start_server(*arguments)
+    assert server.wait() == 78
+    said = json.loads((tmp_path / "termination.log").read_text())
+    assert said["reason"] == "ConfigInvalid"
+    assert says in said["message"]
+    assert "Usage: " in server.log
+
+
 def test_a_port_in_use_is_told(
-    start_server: Callable[..., Any], models: Any, tmp_path: Path, digits_server: Any
+    start_server: Callable[..., Any], models: Any, tmp_path: Path, *, digits_server: Any
 ) -> None:
     for workers in (1, 2):
         server = start_server(models.digits(), "--workers", workers, OPENCLAW_PORT=str(digits_server.port))
@@ -96,7 +115,7 @@ def test_a_port_in_use_is_told(
 
 
 def test_model_path_names_the_model_of_a_plain_deployment(start_server: Callable[..., Any], models: Any) -> None:
-    server = start_server(MODEL_PATH=str(models.digits()), OPENCLAW_LOG_FORMAT="json").wait_ready()
+    server = start_server("--drain-delay", 0, MODEL_PATH=str(models.digits()), OPENCLAW_LOG_FORMAT="json").wait_ready()
     events = [json.loads(line) for line in server.log.splitlines()]
     assert {"time", "level", "logger", "message"} <= set(events[0])
     assert server.stop() == 0
@@ -142,7 +161,7 @@ class Load:
 
     async def at_least(self, answers: int) -> None:
         async with asyncio.timeout(20):
-            while self.answered < answers:
+            while self.answered < answers:  # noqa: ASYNC110 - four clients count, one deadline watches
                 await asyncio.sleep(0.01)
 
     async def _ask(self) -> None:

@@ -26,7 +26,7 @@ from openclaw.storage.uri import SCHEMES, from_argument, parse
     ],
 )
 def test_a_uri_is_taken_apart_and_shown_without_secrets(
-    text: str, scheme: str, authority: str, path: str, shown: str
+    text: str, scheme: str, authority: str, *, path: str, shown: str
 ) -> None:
     uri = parse(text)
     assert (uri.scheme, uri.authority, uri.path, str(uri)) == (scheme, authority, path, shown)
@@ -62,10 +62,12 @@ def test_any_text_is_a_uri_or_a_sentence(text: str, prefix: str) -> None:
     try:
         uri = parse(prefix + text)
     except ConfigInvalid as refusal:
-        assert "model uri" in str(refusal)
+        sentence = str(refusal)
     else:
         assert uri.path
         assert uri.scheme in SCHEMES
+        sentence = f"model uri {uri}"
+    assert "model uri" in sentence
 
 
 def test_a_path_is_seen_from_its_folder(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         response = _json({"error": "internal error; the server's log has the reason"}, status=500)
+    response.headers["Server"] = "openclaw"
     if request.app[_ENDPOINT].draining:
         response.force_close()
     return response

@@ -46,7 +46,7 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     signals = StopSignals()
     signals.install()
     listener = listen(config.server, shared=False)
-    endpoint = Endpoint(config.model.name, Metrics(), concurrency=threads_of(config))
+    endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
     runner = await start(endpoint, listener, config.server)
     log.info("listening on %s; loading %s", shown_address(listener), parse(config.model.uri))
     try:
@@ -93,9 +93,14 @@ def load_model(config: ServerConfig, path: Path) -> Model:
     return model
 
 
+def cores_of(config: ServerConfig) -> int:
+    """Whole cores for each process: how many inferences it runs at once."""
+    return default_threads(read_grant().cores, config.server.workers)
+
+
 def threads_of(config: ServerConfig) -> int:
-    """Threads of each process: what was asked for, or its share of the cores."""
-    return config.server.threads or default_threads(read_grant().cores, config.server.workers)
+    """Threads for one inference: what was asked for, or the process's cores."""
+    return config.server.threads or cores_of(config)
 
 
 def listen(options: ServerOptions, *, shared: bool) -> socket.socket:
@@ -160,7 +165,7 @@ async def until_stopped(work: Coroutine[Any, Any, T], signals: StopSignals) -> T
     if task.done():
         return task.result()
     task.cancel()
-    await asyncio.wait({task})
+    await asyncio.gather(task, return_exceptions=True)
     return None
 
 

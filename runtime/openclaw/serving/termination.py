@@ -30,6 +30,13 @@ def failure_line(error: StartupError, limit: int = LIMIT_BYTES) -> str:
 
 def report_failure(error: StartupError, environment: Mapping[str, str] = os.environ) -> None:
     """Writes the failure to the termination log, where there is one, and to stderr."""
+    line = write_log(error, environment)
+    human = sys.stderr.isatty() and environment.get("OPENCLAW_LOG_FORMAT") != "json"
+    print(f"openclaw: {error.reason}: {error}" if human else line, file=sys.stderr, flush=True)
+
+
+def write_log(error: StartupError, environment: Mapping[str, str] = os.environ) -> str:
+    """Writes the failure to the termination log, where there is one, and returns the line."""
     line = failure_line(error)
     log = Path(environment.get("OPENCLAW_TERMINATION_LOG") or DEFAULT_LOG)
     if "OPENCLAW_TERMINATION_LOG" in environment or log.exists():
@@ -37,8 +44,7 @@ def report_failure(error: StartupError, environment: Mapping[str, str] = os.envi
             log.write_text(line + "\n", encoding="utf-8")
         except OSError as cause:
             print(f"the termination log {log} cannot be written: {cause.strerror}", file=sys.stderr)
-    human = sys.stderr.isatty() and environment.get("OPENCLAW_LOG_FORMAT") != "json"
-    print(f"openclaw: {error.reason}: {error}" if human else line, file=sys.stderr, flush=True)
+    return line
 
 
 def _line(reason: str, message: str) -> str:

@@ -15,7 +15,7 @@ from openclaw.config import ServerConfig, parse
 from openclaw.errors import StartupError
 from openclaw.serving import logs
 from openclaw.serving.endpoint import Endpoint
-from openclaw.serving.lifecycle import bring_up, drain, listen, start, threads_of, until_stopped
+from openclaw.serving.lifecycle import bring_up, cores_of, drain, listen, start, until_stopped
 from openclaw.serving.metrics import Metrics
 from openclaw.serving.process import leave, run_loop
 from openclaw.serving.signals import StopSignals
@@ -35,7 +35,7 @@ async def work(config: ServerConfig) -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, signals.stop.set)
     orders = asyncio.create_task(_obey(signals, may_listen))
-    endpoint = Endpoint(config.model.name, Metrics(), concurrency=threads_of(config))
+    endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
     model = await until_stopped(bring_up(config, default_folder(), endpoint), signals)
     if model is None:
         return
