@@ -6,11 +6,14 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import pwd
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from aiohttp import web
@@ -24,7 +27,7 @@ from openclaw.errors import (
     ModelNotFound,
     ModelTooLarge,
 )
-from openclaw.storage.cache import Cache, key_of
+from openclaw.storage.cache import Cache, default_folder, key_of
 from openclaw.storage.fetch import Limits, fetch
 from openclaw.storage.uri import parse
 
@@ -261,6 +264,25 @@ async def test_a_disk_that_refuses_the_model_is_reported(store: Store, tmp_path:
     with pytest.raises(ModelDownloadFailed, match=f"cannot be kept in the cache folder {tmp_path}"):
         await get(f"{store.url}/ok/model.onnx", tmp_path)
     assert files(tmp_path / "parts") == []
+
+
+def test_the_cache_folder_is_the_one_named_else_the_users_else_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    for name in ("OPENCLAW_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_folder() == tmp_path / ".cache" / "openclaw"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert default_folder() == Path(tempfile.gettempdir()) / "openclaw"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert default_folder() == Path("/xdg/openclaw")
+    monkeypatch.setenv("OPENCLAW_CACHE_DIR", "/var/cache/openclaw")
+    assert default_folder() == Path("/var/cache/openclaw")
 
 
 async def test_a_file_is_opened_where_it_is(tmp_path: Path) -> None:

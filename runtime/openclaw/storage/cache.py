@@ -38,11 +38,15 @@ class Ref:
 
 
 def default_folder() -> Path:
-    """``OPENCLAW_CACHE_DIR``, or ``openclaw`` in the user's cache folder (XDG base directories)."""
+    """``OPENCLAW_CACHE_DIR``, or ``openclaw`` in the user's cache folder (XDG base directories), or in /tmp."""
     chosen = os.environ.get("OPENCLAW_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openclaw"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openclaw"
+    except RuntimeError:
+        # A container's user has no home when its number is not in /etc/passwd.
+        return Path(tempfile.gettempdir()) / "openclaw"
 
 
 def key_of(uri: ModelUri) -> str:
