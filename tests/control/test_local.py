@@ -1,15 +1,16 @@
 """Local mode from end to end: the command line, real servers, a real gateway."""
 
+import asyncio
 import signal
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
-from support.local_mode import LocalMode, eventually, load, service, write, write_model
+
+from support.local_mode import LocalMode, eventually, is_gone, load, service, write, write_model
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ async def test_a_saved_file_is_rolled_without_a_failed_request(local: LocalMode)
         old = local.servers("rolled")
         write(file, service("rolled", "file://./three.onnx", runtime={"env": [{"name": "COLOUR", "value": "blue"}]}))
         await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
-        await eventually(lambda: not any(process.is_running() for process in old), what="old servers are gone")
-        assert local.ready("rolled")["status"] == "True"
+        await eventually(lambda: is_gone(old))
+        assert (await local.ready("rolled")).ready
     assert sent.failures == []
     assert {tuple(answer) for answer in sent.answers} == {(2, 4, 6, 8), (3, 6, 9, 12)}
 
@@ -60,8 +61,13 @@ async def test_a_killed_server_is_restarted(local: LocalMode, session: aiohttp.C
     local.up(write(local.folder / "killed.yaml", service("killed", "file://./two.onnx")))
     (server,) = local.servers("killed")
     server.kill()
-    await eventually(lambda: local.ready("killed")["reason"] == "CrashLooping")
-    await eventually(lambda: local.ready("killed")["status"] == "True")
+
+    async def is_restarted() -> bool:
+        stands = await local.ready("killed")
+        return stands.ready and not is_gone(local.servers("killed"))
+
+    await eventually(lambda: is_gone([server]))
+    await eventually(is_restarted)
     (restarted,) = local.servers("killed")
     assert restarted.pid != server.pid
     assert await local.infer(session, "killed") == [2, 4, 6, 8]
@@ -79,12 +85,19 @@ def test_a_missing_model_is_told_by_its_reason_and_file(local: LocalMode) -> Non
 async def test_a_broken_revision_leaves_the_one_before_serving(local: LocalMode) -> None:
     file = write(local.folder / "broken.yaml", service("broken", "file://./two.onnx"))
     local.up(file)
+
+    async def is_missing() -> bool:
+        return (await local.ready("broken")).reason == "ModelNotFound"
+
+    async def is_ready() -> bool:
+        return (await local.ready("broken")).ready
+
     async with load(local, "broken", clients=1) as sent:
         write(file, service("broken", "file://./nowhere.onnx"))
-        await eventually(lambda: local.ready("broken")["reason"] == "ModelNotFound")
-        assert "1 pods of an earlier revision keep serving" in local.ready("broken")["message"]
+        await eventually(is_missing)
+        assert "1 pods of an earlier revision keep serving" in (await local.ready("broken")).message
         write(file, service("broken", "file://./three.onnx"))
-        await eventually(lambda: local.ready("broken")["status"] == "True")
+        await eventually(is_ready)
         await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
     assert sent.failures == []
 
@@ -95,23 +108,34 @@ async def test_a_service_that_no_file_declares_any_more_is_deleted(local: LocalM
     local.up(file)
     servers = local.servers("gone")
     write(file, pair[0])
-    await eventually(lambda: local.run("get", "gone").returncode == 1)
-    await eventually(lambda: not any(process.is_running() for process in servers))
+
+    async def is_deleted() -> bool:
+        return await local.get("gone") is None
+
+    await eventually(is_deleted)
+    await eventually(lambda: is_gone(servers))
     assert len(servers) == 1
-    assert local.ready("left")["status"] == "True"
+    assert (await local.ready("left")).ready
 
 
 async def test_a_file_that_became_wrong_changes_nothing_and_get_says_so(local: LocalMode) -> None:
     file = write(local.folder / "wrong.yaml", service("wrong", "file://./two.onnx"))
     local.up(file)
-    generation = local.get("wrong")["metadata"]["generation"]
+    before = await local.get("wrong")
     write(file, service("wrong", "ftp://models/two.onnx"))
-    await eventually(lambda: "not applied" in local.run("get").stderr)
-    assert f"{file}:1: spec.model" in local.run("get").stderr
-    assert local.get("wrong")["metadata"]["generation"] == generation
+
+    async def is_refused() -> bool:
+        return (await local.state()).error.startswith(f"{file}:1: spec.model")
+
+    async def is_accepted() -> bool:
+        return not (await local.state()).error
+
+    await eventually(is_refused)
+    assert await local.get("wrong") == before
+    assert "not applied: " in local.run("get").stderr
     write(file, service("wrong", "file://./three.onnx"))
-    await eventually(lambda: not local.run("get").stderr)
-    assert local.get("wrong")["metadata"]["generation"] == generation + 1
+    await eventually(is_accepted)
+    assert await local.get("wrong") != before
 
 
 async def test_down_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None:
@@ -124,8 +148,8 @@ async def test_down_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> Non
     ended = local.run("down")
     assert ended.returncode == 0, ended.stderr
     assert len(members) >= 3
-    assert not any(process.is_running() for process in members)
-    assert not any(_is_open(port) for port in ports)
+    assert is_gone(members)
+    assert not any(map(_is_open, ports))
     assert not local.home.exists()
 
 
@@ -134,20 +158,22 @@ async def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     write_model(tmp_path / "two.onnx", factor=2)
     file = write(tmp_path / "service.yaml", service("digits", "file://./two.onnx"))
     command = local.command("up", "-f", str(file), "--port", "0")
-    with subprocess.Popen(command, env=local.environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        told = ""
-        while "Ctrl-C" not in told:
-            line = process.stdout.readline()
-            assert line, told
-            told += line
-        members = local.members()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+    process = await asyncio.create_subprocess_exec(
+        *command, env=local.environment, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    told = ""
+    while "Ctrl-C" not in told:
+        line = (await process.stdout.readline()).decode()
+        assert line, told
+        told += line
+    members = local.members()
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
     assert "digits is Ready" in told
     assert "/infer -d '{" in told
     assert len(members) >= 3
-    assert not any(member.is_running() for member in members)
+    assert is_gone(members)
     assert not local.home.exists()
 
 
@@ -158,7 +184,8 @@ async def test_a_killed_daemon_takes_its_servers_along_and_up_starts_anew(tmp_pa
     local.up(file)
     daemon, *others = local.members()
     daemon.kill()
-    await eventually(lambda: not any(process.is_running() for process in others))
+    await eventually(lambda: is_gone(others))
+    assert len(others) >= 2
     assert "its daemon was killed" in local.run("get").stderr
     again = local.up(file)
     assert again.returncode == 0, again.stdout + again.stderr

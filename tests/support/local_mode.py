@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,11 @@ import aiohttp
 import onnx
 import psutil
 from onnx import TensorProto, helper
+
+from openclaw_operator.local.api import State
+from openclaw_operator.local.client import Client
+from openclaw_operator.local.liveness import is_alive
+from openclaw_operator.local.report import Standing, standing
 
 DEADLINE = 30.0
 
@@ -30,6 +35,8 @@ def write_model(path: Path, *, factor: float) -> Path:
 
 
 def service(name: str, uri: str, **spec: Any) -> dict[str, Any]:
+    """A service whose servers drain for a second only, unless `spec` says otherwise."""
+    spec = {"runtime": {"args": ["--drain-delay", "1"]}} | spec
     return {
         "apiVersion": "openclaw.io/v1alpha1",
         "kind": "InferenceService",
@@ -83,28 +90,30 @@ class LocalMode:
         told: dict[str, Any] = json.loads((self.home / "daemon.lock").read_text())
         return told
 
-    def get(self, name: str) -> dict[str, Any]:
-        ended = self.run("get", name, "-o", "json")
-        assert ended.returncode == 0, ended.stderr
-        found: dict[str, Any] = json.loads(ended.stdout)
-        return found
+    async def state(self) -> State:
+        """What the daemon tells: what `get` shows, without a process for each look."""
+        async with Client(self.home / "control.sock") as client:
+            return await client.state()
 
-    def ready(self, name: str) -> dict[str, Any]:
-        """The condition Ready of a service, of its present generation."""
-        found = self.get(name)
-        if (found.get("status") or {}).get("observedGeneration") != found["metadata"]["generation"]:
-            return {"status": "Unknown", "reason": "", "message": ""}
-        return next(each for each in found["status"]["conditions"] if each["type"] == "Ready")
+    async def get(self, name: str) -> dict[str, Any] | None:
+        found = (each for each in (await self.state()).services if each["metadata"]["name"] == name)
+        return next(found, None)
+
+    async def ready(self, name: str) -> Standing:
+        """How a service stands in its present generation."""
+        found = await self.get(name)
+        assert found is not None, f"there is no service {name}"
+        return standing(found)
 
     def members(self) -> list[psutil.Process]:
         """The daemon and every process that belongs to it."""
         daemon = psutil.Process(self.told()["pid"])
-        return [daemon, *daemon.children(recursive=True)]
+        return [each for each in (daemon, *daemon.children(recursive=True)) if is_alive(each)]
 
     def servers(self, name: str) -> list[psutil.Process]:
         """The server processes of a service."""
         room = str(self.home / "pods" / f"default.{name}-a-")
-        return [each for each in self.members() if any(part.startswith(f"--config={room}") for part in each.cmdline())]
+        return [each for each in self.members() if any(part.startswith(f"--config={room}") for part in _command(each))]
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.port}/default/{name}/v2/models/{name}"
@@ -150,9 +159,23 @@ async def load(local: LocalMode, name: str, *, clients: int = 2) -> AsyncIterato
         await asyncio.gather(*tasks)
 
 
-async def eventually(holds: Callable[[], bool], *, deadline: float = DEADLINE, what: str = "") -> None:
-    """Waits until `holds`, asked in a thread so that load goes on meanwhile."""
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, deadline: float = DEADLINE) -> None:
+    """Waits until `holds`."""
     end = time.monotonic() + deadline
-    while not await asyncio.to_thread(holds):
-        assert time.monotonic() < end, f"not within {deadline} s: {what or holds}"
-        await asyncio.sleep(0.1)
+    while True:
+        answer = holds()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        assert time.monotonic() < end, f"not within {deadline} s"
+        await asyncio.sleep(0.05)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it ended since it was listed
+        return []
+
+
+def is_gone(processes: Iterable[psutil.Process]) -> bool:
+    return not any(map(is_alive, processes))

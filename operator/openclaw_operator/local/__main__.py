@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 
-from openclaw_operator.local.daemon import Daemon
-from openclaw_operator.local.gateway import GatewayError
+from openclaw_operator.local.daemon import LOG_FORMAT, Daemon
+from openclaw_operator.local.failures import GatewayError
 from openclaw_operator.local.home import Home
 
 
@@ -24,5 +24,5 @@ async def main(port: int) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     sys.exit(asyncio.run(main(int(sys.argv[1]))))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
 from openclaw_operator.cluster.port import ApiError
-from openclaw_operator.local.documents import DocumentError
+from openclaw_operator.local.failures import DocumentError
 from openclaw_operator.local.launch import CREDENTIALS
 from openclaw_operator.local.sources import Sources
 

@@ -12,14 +12,12 @@ import click
 import yaml
 
 from openclaw_operator.local import report
-from openclaw_operator.local import up as bringing_up
-from openclaw_operator.local.client import Client, ClientError
-from openclaw_operator.local.documents import DEFAULT_NAMESPACE, DocumentError, read
+from openclaw_operator.local.client import Client
+from openclaw_operator.local.documents import DEFAULT_NAMESPACE, read
 from openclaw_operator.local.down import down as bring_down
-from openclaw_operator.local.gateway import GatewayError
-from openclaw_operator.local.home import Home, HomeError
+from openclaw_operator.local.failures import LocalError, UpError
+from openclaw_operator.local.home import Home
 from openclaw_operator.local.output import Output
-from openclaw_operator.local.up import UpError
 
 Result = TypeVar("Result")
 
@@ -147,9 +145,11 @@ def down() -> None:
 
 
 async def _up(files: list[Path], *, detach: bool, port: int | None, timeout: float) -> bool:
+    from openclaw_operator.local import up as bringing_up  # the other commands need nothing of the daemon's
+
     read(files)
     home = _home()
-    if bringing_up.take(home):
+    if await bringing_up.take(home):
         running = home.daemon()
         if running:
             _say(f"local mode runs already (process {running.pid}, port {running.port}): the files are added to it")
@@ -180,14 +180,14 @@ async def _follow(output: Output) -> None:
 def _home() -> Home:
     try:
         return Home.of_user(os.environ)
-    except HomeError as error:
+    except LocalError as error:
         raise click.ClickException(str(error)) from error
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
     try:
         return asyncio.run(work)
-    except (ClientError, DocumentError, GatewayError, HomeError, UpError) as error:
+    except LocalError as error:
         raise click.ClickException(str(error)) from error
 
 

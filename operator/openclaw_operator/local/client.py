@@ -8,12 +8,9 @@ from typing import Any, Self
 import aiohttp
 
 from openclaw_operator.local.api import State, Up
+from openclaw_operator.local.failures import ClientError
 from openclaw_operator.local.launch import CREDENTIALS
 from openclaw_operator.names import Key
-
-
-class ClientError(Exception):
-    """The daemon refused, or cannot be asked; the message says why."""
 
 
 class Client:

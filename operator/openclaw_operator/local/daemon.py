@@ -23,6 +23,7 @@ from openclaw_operator.local.sources import Sources
 
 log = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -82,7 +83,7 @@ class Daemon:
                 )
             finally:
                 await self._stop()
-                await asyncio.to_thread(self._home.clean)
+                await self._home.clean()
 
     async def _stop(self) -> None:
         """The gateway goes first: what comes then is refused at once, instead of failing halfway."""

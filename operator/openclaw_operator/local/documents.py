@@ -10,14 +10,11 @@ from pydantic import ValidationError
 
 from openclaw_operator.api import v1alpha1
 from openclaw_operator.api.v1alpha1 import InferenceService
+from openclaw_operator.local.failures import DocumentError
 from openclaw_operator.names import Key, Manifest
 
 DEFAULT_NAMESPACE = "default"
 _GIVEN_METADATA = ("name", "namespace", "labels", "annotations")
-
-
-class DocumentError(ValueError):
-    """A file cannot be used; the message names file, line, field and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)

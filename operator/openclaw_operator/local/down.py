@@ -1,15 +1,16 @@
 """`openclaw local down`: ends the daemon, whatever state it is in, and what it may have left behind."""
 
-import asyncio
 from collections.abc import Callable
 
 import psutil
 
-from openclaw_operator.local.client import Client, ClientError
+from openclaw_operator.local.client import Client
+from openclaw_operator.local.failures import ClientError
 from openclaw_operator.local.home import Home
+from openclaw_operator.local.liveness import have_ended
 
 _PATIENCE = 20.0  # seconds in which a daemon that was asked must have ended
-_INSISTENCE = 5.0  # seconds after which one that was sent SIGTERM is killed
+_INSISTENCE = 5.0  # seconds that the kernel may take to end one that is killed
 
 
 async def down(home: Home, say: Callable[[str], None]) -> None:
@@ -17,9 +18,10 @@ async def down(home: Home, say: Callable[[str], None]) -> None:
     running = home.daemon()
     if running:
         await _end(home, running.pid, say)
-    left = await asyncio.to_thread(home.clean)
-    if left:
-        say(f"ended {left} processes that a killed daemon had left")
+    left = home.folder.exists()
+    ended = await home.clean()
+    if left and not running:
+        say(f"removed what a killed daemon had left: its files and {ended} processes")
     say("local mode is down" if running else "local mode was not running")
 
 
@@ -32,18 +34,11 @@ async def _end(home: Home, pid: int, say: Callable[[str], None]) -> None:
     try:
         async with Client(home.control) as client:
             await client.down()
-        await asyncio.to_thread(process.wait, _PATIENCE)
-    except (ClientError, psutil.TimeoutExpired) as failure:
-        say(f"the daemon does not end by itself ({failure}); it is being killed")
-        await asyncio.to_thread(_kill, process)
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
+    except ClientError as failure:
+        say(f"{failure}; it is sent a signal instead")
         process.terminate()
-        process.wait(_INSISTENCE)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(_INSISTENCE)
-    except psutil.NoSuchProcess:
+    if await have_ended([process], within=_PATIENCE):
         return
+    say(f"the daemon has not ended within {_PATIENCE:.0f} s and is killed")
+    process.kill()
+    await have_ended([process], within=_INSISTENCE)

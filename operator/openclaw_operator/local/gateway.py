@@ -15,6 +15,7 @@ from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
 from openclaw_operator.local import envoy
 from openclaw_operator.local.envoy import Backend
+from openclaw_operator.local.failures import GatewayError
 from openclaw_operator.local.launch import MARKER
 from openclaw_operator.local.podstatus import address
 from openclaw_operator.local.process import Process
@@ -25,10 +26,6 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _PATIENCE = 5.0  # seconds after which it is worth a warning that Envoy does not take its configuration
 _RESTART_SECONDS = 1.0
-
-
-class GatewayError(Exception):
-    """The gateway cannot be started; the message says what to do."""
 
 
 class Gateway:

@@ -5,6 +5,7 @@ daemon.log    what it logs                                      envoy/         t
 pods/         files of each pod                                 logs/          their output
 """
 
+import asyncio
 import fcntl
 import json
 import os
@@ -16,15 +17,14 @@ from typing import Self
 
 import psutil
 
+from openclaw_operator.local.failures import HomeError
 from openclaw_operator.local.launch import MARKER, Room
+from openclaw_operator.local.liveness import have_ended
 from openclaw_operator.local.moments import clock
 
 _MAX_SOCKET_PATH = 100  # bytes; the kernel allows 107, unix(7), macOS 103
 _KEPT_LOGS = 8
-
-
-class HomeError(Exception):
-    """The folder cannot be used; the message says what to do."""
+_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +152,20 @@ class Home:
                 continue
         return found
 
-    def clean(self) -> int:
+    async def clean(self) -> int:
         """Ends what a daemon that is gone has left behind, and removes the folder's files.
 
         Returns:
             How many processes had to be ended.
         """
-        orphans = self.members()
+        orphans = await asyncio.to_thread(self.members)
         for process in orphans:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(orphans, timeout=5)
+            _kill(process)
+        await have_ended(orphans, within=_END_SECONDS)
+        await asyncio.to_thread(self._remove_files)
+        return len(orphans)
+
+    def _remove_files(self) -> None:
         for name in ("envoy", "pods", "logs"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for file in (self.control, self.daemon_log, self._lock_file):
@@ -174,4 +175,10 @@ class Home:
                 folder.rmdir()
             except OSError:  # somebody else's files are in it
                 break
-        return len(orphans)
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return

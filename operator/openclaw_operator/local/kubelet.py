@@ -15,8 +15,9 @@ from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
 from openclaw_operator.cluster.port import ApiError
 from openclaw_operator.local import podstatus
+from openclaw_operator.local.failures import RefusedError
 from openclaw_operator.local.home import Home
-from openclaw_operator.local.launch import Launch, RefusedError, Room, launch
+from openclaw_operator.local.launch import Launch, Room, launch
 from openclaw_operator.local.podstatus import Container, Ended, Waiting
 from openclaw_operator.local.probe import Check, verdicts
 from openclaw_operator.local.process import Process

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from openclaw_operator import names
+from openclaw_operator.local.failures import RefusedError
 from openclaw_operator.names import Manifest
 
 CREDENTIALS = ("AWS_", "AZURE_", "GOOGLE_")
 """Variables of the user's own that object stores are opened with."""
 MARKER = "OPENCLAW_LOCAL_MEMBER"
 """Variable by which processes of local mode are found; it holds the runtime folder of the one they belong to."""
-_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH")
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _TMP = "/tmp"
-
-
-class RefusedError(Exception):
-    """The container cannot be created here; the message says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import watchfiles
 
 from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
-from openclaw_operator.local.documents import Document, DocumentError, read
+from openclaw_operator.local.documents import Document, read
+from openclaw_operator.local.failures import DocumentError
 from openclaw_operator.names import Key, Ref
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """`openclaw local up`: starts the daemon, or finds it, hands it the files, and tells how the services come up."""
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 import aiohttp
 
 from openclaw_operator.local import gateway, report
-from openclaw_operator.local.client import Client, ClientError
-from openclaw_operator.local.daemon import Daemon
-from openclaw_operator.local.home import Home, HomeError
+from openclaw_operator.local.client import Client
+from openclaw_operator.local.daemon import LOG_FORMAT, Daemon
+from openclaw_operator.local.failures import ClientError, HomeError, UpError
+from openclaw_operator.local.home import Home
 from openclaw_operator.local.report import Standing
 from openclaw_operator.names import Key, Manifest
 
@@ -26,10 +28,6 @@ _SEARCHED_PORTS = 100
 _POLL_SECONDS = 0.2
 _START_SECONDS = 30.0
 _REMIND_SECONDS = 10.0
-
-
-class UpError(Exception):
-    """Local mode cannot be brought up; the message says what to do."""
 
 
 @dataclass
@@ -86,6 +84,7 @@ class Follower:
 
 async def foreground(home: Home, files: Sequence[Path], *, port: int, say: Say) -> None:
     """Runs the daemon in this process until Ctrl-C, or until `down` is asked for elsewhere."""
+    logging.basicConfig(filename=home.daemon_log, level=logging.INFO, format=LOG_FORMAT)
     ready = asyncio.Event()
     daemon = Daemon(home, port=port)
     running = asyncio.create_task(daemon.run(ready.set))
@@ -226,12 +225,12 @@ async def _metadata(service: Manifest) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def take(home: Home) -> bool:
+async def take(home: Home) -> bool:
     """Prepares the runtime folder. Returns whether a daemon runs in it already; else what one left is removed."""
     home.prepare()
     if home.daemon():
         return True
-    home.clean()
+    await home.clean()
     home.prepare()
     return False
 
