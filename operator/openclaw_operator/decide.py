@@ -173,10 +173,13 @@ def _obsolete(observed: Observed, wanted: set[Ref], *, current: Revision, limit:
     for each in history:
         if each.hash in kept:
             kept_names |= _names_of(each)
+    # Pods whose revision somebody deleted read a configuration that nothing names any more.
+    kept_kinds = {"ConfigMap"} if running - {current.hash, *(each.hash for each in history), ""} else set()
     return tuple(
         child
         for ref, child in observed.children.items()
         if ref not in wanted
+        and ref.kind not in kept_kinds
         and not (ref.kind in {"ControllerRevision", "ConfigMap"} and _identity(child) in kept_names)
     )
 

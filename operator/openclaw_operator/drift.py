@@ -43,22 +43,27 @@ def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
     elif isinstance(desired, list):
         if not desired and live is None:
             return
-        if not isinstance(live, list) or len(live) < len(desired):
+        aligned = _aligned(desired, live) if isinstance(live, list) else None
+        if aligned is None:
             yield path
             return
-        for index, (item, other) in enumerate(zip(desired, _aligned(desired, live), strict=True)):
+        for index, (item, other) in enumerate(zip(desired, aligned, strict=True)):
             yield from _differences(item, other, path=f"{path}[{index}]")
     elif not _same(desired, live):
         yield path
 
 
-def _aligned(desired: list[Any], live: list[Any]) -> list[Any]:
-    """The items of `live` that stand for those of `desired`: by name where they have one, else by place."""
+def _aligned(desired: list[Any], live: list[Any]) -> list[Any] | None:
+    """The items of `live` that stand for those of `desired`: by name where they have one, else by place.
+
+    Others may add to a list of named items. Any other list belongs to one owner as a whole, so its length must agree;
+    None where it does not.
+    """
     by_name = {item["name"]: item for item in live if isinstance(item, dict) and "name" in item}
     named = all(isinstance(item, dict) and "name" in item for item in desired)
     if named and len(by_name) == len(live):
         return [by_name.get(item["name"]) for item in desired]
-    return live[: len(desired)]
+    return live if len(live) == len(desired) else None
 
 
 def _same(desired: object, live: object) -> bool:

@@ -18,7 +18,7 @@ Status = dict[str, Any]
 PROGRESS_REASONS = frozenset({"RollingOut", "PodsStarting", "Suspended"})
 """Reasons of a service that is not Ready although nothing is wrong."""
 
-_KEPT = ("url", "replicas", "selector", "revision", "traffic")
+_KEPT = ("url", "selector", "revision")
 """What a status keeps while the spec is refused."""
 
 
@@ -57,16 +57,14 @@ def served(
         "selector": ",".join(f"{name}={value}" for name, value in names.selector(service.metadata.name).items()),
         "revision": revision.hash,
     }
-    if observed.serving:
-        status["traffic"] = [{"slot": "a", "revision": _answering(observed), "percent": 100}]
-    return status
+    return status | _traffic(observed)
 
 
 def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: str) -> Status:
     """The status of a service whose spec cannot be carried out: the last good state goes on serving."""
     before = service.get("status") or {}
     generation = service["metadata"].get("generation", 1)
-    serving = observed.serving
+    serving, slot = observed.serving, observed.slots.get("a")
     suffix = f"; {serving} pods of an earlier revision keep serving" if serving else ""
     aspects = [
         Aspect("Ready", "False", terminal.reason, terminal.message + suffix),
@@ -77,14 +75,17 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
         **{field: before[field] for field in _KEPT if field in before},
         "observedGeneration": generation,
         "conditions": _conditions(aspects, before, generation=generation, now=now),
+        "replicas": slot.existing if slot else 0,
         "readyReplicas": serving,
+        **_traffic(observed),
     }
 
 
-def _answering(observed: Observed) -> str:
-    """The revision that most of the pods in service have."""
+def _traffic(observed: Observed) -> Status:
+    """All of it goes to the one slot, which is called by the revision that most of the pods in service have."""
     counted = Counter(pod.revision for pod in observed.pods if pod.ready and not pod.leaving)
-    return counted.most_common(1)[0][0]
+    shares = [{"slot": "a", "revision": revision, "percent": 100} for revision, _ in counted.most_common(1)]
+    return {"traffic": shares} if shares else {}
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -120,8 +120,13 @@ class Queue(Generic[Key]):
         except Exception as failure:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             after = getattr(failure, "after", None)
-            self.add_after(key, after if after is not None else min(FIRST_DELAY * 2 ** (failures - 1), MAX_DELAY))
+            self.add_after(key, after if after is not None else _back_off(failures))
         else:
             self._failures.pop(key, None)
             if delay is not None:
                 self.add_after(key, delay)
+
+
+def _back_off(failures: int) -> float:
+    """Seconds to wait after so many failures in a row; the exponent is bounded, since a float's is."""
+    return min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), MAX_DELAY)

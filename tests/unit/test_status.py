@@ -1,0 +1,299 @@
+"""Conditions, counts and traffic for every state that a service can be in."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openclaw_operator.api.v1alpha1 import InferenceService, InferenceServiceStatus
+from openclaw_operator.config import Config
+from openclaw_operator.errors import Terminal
+from openclaw_operator.names import Manifest
+from openclaw_operator.observe import Observed, Pod, Slot
+from openclaw_operator.render.revision import Revision, new_revision
+from openclaw_operator.status import condition, refused, served
+from simulation import services
+from simulation.services import having
+
+NOW, EARLIER = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"
+REVISION: Revision = new_revision(services.service(), Config(), number=1, default_image="image:1")
+CURRENT, OLD = REVISION.hash, "0123456789"
+
+CRASHED: Manifest = {
+    "metadata": {"name": "digits-a-1"},
+    "status": {
+        "containerStatuses": [
+            {
+                "name": "server",
+                "lastState": {
+                    "terminated": {"exitCode": 78, "message": '{"reason": "ModelNotFound", "message": "no such file"}'}
+                },
+            }
+        ]
+    },
+}
+
+
+def pod(revision: str = CURRENT, *, ready: bool = True, leaving: bool = False, manifest: Manifest | None = None) -> Pod:
+    manifest = manifest or {"metadata": {"name": "x"}}
+    return Pod(name="x", slot="a", revision=revision, ready=ready, leaving=leaving, manifest=manifest)
+
+
+SETTLED = Slot(revision=CURRENT, replicas=2, owns_replicas=True, settled=True, updated=2, existing=2)
+
+
+def told(slot: Slot | None, *pods: Pod, service: InferenceService | None = None, least: int = 2) -> dict[str, Any]:
+    observed = Observed(slots={"a": slot} if slot else {}, pods=pods)
+    return served(service or services.service(), REVISION, observed, least=least, url="http://x", now=NOW)
+
+
+def reason(status: dict[str, Any], kind: str = "Ready") -> tuple[str, str]:
+    found = condition(status, kind)
+    return found["status"], found["reason"]
+
+
+STATES: dict[str, tuple[Slot | None, tuple[Pod, ...], dict[str, tuple[str, str]]]] = {
+    "nothing there yet": (
+        None,
+        (),
+        {
+            "Ready": ("False", "RollingOut"),
+            "Available": ("False", "NoPodServing"),
+            "ModelLoaded": ("Unknown", "Loading"),
+            "Progressing": ("True", "RollingOut"),
+        },
+    ),
+    "pods are there, none loaded": (
+        SETTLED,
+        (pod(ready=False), pod(ready=False)),
+        {"Ready": ("False", "PodsStarting"), "ModelLoaded": ("Unknown", "Loading"), "Progressing": ("True", "PodsSt")},
+    ),
+    "one of two answered": (
+        SETTLED,
+        (pod(), pod(ready=False)),
+        {"Ready": ("False", "PodsStarting"), "Available": ("True", "PodsServing"), "ModelLoaded": ("True", "Loaded")},
+    ),
+    "all answered": (
+        SETTLED,
+        (pod(), pod()),
+        {
+            "Ready": ("True", "InferenceAnswered"),
+            "Available": ("True", "PodsServing"),
+            "ModelLoaded": ("True", "Loaded"),
+            "Progressing": ("False", "RolledOut"),
+        },
+    ),
+    "all answered, of a Deployment that changed since": (
+        replace(SETTLED, settled=False),
+        (pod(), pod()),
+        {"Ready": ("False", "RollingOut"), "Progressing": ("True", "RollingOut")},
+    ),
+    "all answered, of the revision before": (
+        replace(SETTLED, revision=OLD),
+        (pod(OLD), pod(OLD)),
+        {"Ready": ("False", "RollingOut"), "Available": ("True", "PodsServing"), "ModelLoaded": ("Unknown", "Loading")},
+    ),
+    "enough answered, an old pod still leaves": (
+        replace(SETTLED, existing=3),
+        (pod(), pod(), pod(OLD)),
+        {"Ready": ("False", "RollingOut"), "ModelLoaded": ("True", "Loaded")},
+    ),
+    "answered once, leaving now": (
+        SETTLED,
+        (pod(leaving=True), pod(leaving=True)),
+        {"Ready": ("False", "PodsStarting"), "Available": ("False", "NoPodServing")},
+    ),
+    "model is not there": (
+        SETTLED,
+        (pod(ready=False, manifest=CRASHED), pod(ready=False, manifest=CRASHED)),
+        {
+            "Ready": ("False", "ModelNotFound"),
+            "Available": ("False", "NoPodServing"),
+            "ModelLoaded": ("False", "ModelNotFound"),
+            "Progressing": ("False", "ModelNotFound"),
+        },
+    ),
+    "model of the new revision is not there, the old one serves": (
+        replace(SETTLED, updated=1, existing=3),
+        (pod(ready=False, manifest=CRASHED), pod(OLD), pod(OLD)),
+        {"Ready": ("False", "ModelNotFound"), "Available": ("True", "PodsServing")},
+    ),
+    "an old pod crashes while the new ones start": (
+        replace(SETTLED, updated=1, existing=3),
+        (pod(ready=False), pod(OLD, ready=False, manifest=CRASHED), pod(OLD)),
+        {"Ready": ("False", "RollingOut")},
+    ),
+    "one crashes beyond the fewest": (
+        replace(SETTLED, existing=3, updated=3),
+        (pod(), pod(), pod(ready=False, manifest=CRASHED)),
+        {"Ready": ("True", "InferenceAnswered")},
+    ),
+    "pods are refused": (
+        replace(SETTLED, existing=0, updated=0, refused="exceeded quota"),
+        (),
+        {"Ready": ("False", "PodsRefused"), "Progressing": ("False", "PodsRefused")},
+    ),
+    "the deadline passed": (
+        replace(SETTLED, stalled="ReplicaSet has timed out progressing"),
+        (pod(ready=False), pod(ready=False)),
+        {"Ready": ("False", "ProgressDeadlineExceeded")},
+    ),
+    "the deadline of the revision before passed": (
+        replace(SETTLED, revision=OLD, stalled="timed out"),
+        (pod(OLD, ready=False),),
+        {"Ready": ("False", "RollingOut")},
+    ),
+    "somebody scaled to zero": (
+        replace(SETTLED, replicas=0, owns_replicas=False, existing=0, updated=0),
+        (),
+        {"Ready": ("False", "ScaledToZero")},
+    ),
+}
+
+
+@pytest.mark.parametrize(("slot", "pods", "expected"), STATES.values(), ids=STATES.keys())
+def test_every_state_has_its_conditions(slot: Slot | None, pods: tuple[Pod, ...], expected: dict[str, Any]) -> None:
+    status = told(slot, *pods)
+    for kind, (state, why) in expected.items():
+        assert reason(status, kind)[0] == state, kind
+        assert reason(status, kind)[1].startswith(why), kind
+
+
+def test_a_sentence_says_who_serves_while_something_is_wrong() -> None:
+    _, pods, _ = STATES["model of the new revision is not there, the old one serves"]
+    message = condition(told(replace(SETTLED, updated=1, existing=3), *pods), "Ready")["message"]
+    assert message == "no such file; 2 pods of an earlier revision keep serving"
+
+
+def test_a_suspended_service_says_so_and_what_to_do() -> None:
+    suspended = services.service(having(suspend=True))
+    status = told(replace(SETTLED, replicas=0, existing=0, updated=0), service=suspended, least=0)
+    assert reason(status) == ("False", "Suspended")
+    assert "set it to false to serve" in condition(status, "Ready")["message"]
+    assert "ModelLoaded" not in [each["type"] for each in status["conditions"]]
+
+
+slots = st.none() | st.builds(
+    Slot,
+    revision=st.sampled_from([CURRENT, OLD]),
+    replicas=st.integers(0, 4),
+    owns_replicas=st.booleans(),
+    settled=st.booleans(),
+    updated=st.integers(0, 4),
+    existing=st.integers(0, 4),
+    stalled=st.sampled_from(["", "late"]),
+    refused=st.sampled_from(["", "quota"]),
+)
+pods = st.lists(
+    st.builds(
+        pod,
+        st.sampled_from([CURRENT, OLD]),
+        ready=st.booleans(),
+        leaving=st.booleans(),
+        manifest=st.sampled_from([CRASHED, {"metadata": {"name": "x"}}]),
+    ),
+    max_size=5,
+)
+befores = st.sampled_from(
+    [
+        {},
+        {"conditions": [{"type": "Ready", "status": "True", "reason": "Old", "lastTransitionTime": EARLIER}]},
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "Old", "lastTransitionTime": EARLIER}]},
+    ]
+)
+
+
+@given(slot=slots, pods=pods, least=st.integers(1, 3), generation=st.integers(1, 9))
+def test_ready_is_true_only_for_this_generation_rolled_out_with_enough_pods_that_answered(
+    *, slot: Slot | None, pods: list[Pod], least: int, generation: int
+) -> None:
+    status = told(slot, *pods, service=services.service(generation=generation), least=least)
+    answered = [each for each in pods if each.ready and not each.leaving and each.revision == CURRENT]
+    assert status["readyReplicas"] == len(answered)
+    assert all(
+        each["observedGeneration"] == generation == status["observedGeneration"] for each in status["conditions"]
+    )
+    complete = slot is not None and slot.settled and slot.revision == CURRENT and slot.updated == slot.existing > 0
+    assert (reason(status)[0] == "True") == (complete and len(answered) >= least)
+
+
+@given(slot=slots, pods=pods)
+def test_all_shares_of_the_traffic_sum_to_a_hundred_or_nobody_answers(slot: Slot | None, pods: list[Pod]) -> None:
+    shares = told(slot, *pods).get("traffic", [])
+    serving = {each.revision for each in pods if each.ready and not each.leaving}
+    assert sum(share["percent"] for share in shares) == (100 if serving else 0)
+    assert {share["revision"] for share in shares} <= serving
+
+
+@given(slot=slots, pods=pods, before=befores, suspend=st.booleans())
+def test_a_status_is_what_the_schema_has_and_every_reason_a_word(
+    *, slot: Slot | None, pods: list[Pod], before: Manifest, suspend: bool
+) -> None:
+    service = services.service(having(suspend=suspend), status=before)
+    status = told(slot, *pods, service=service, least=0 if suspend else 2)
+    InferenceServiceStatus.model_validate(status)
+    kinds = [each["type"] for each in status["conditions"]]
+    assert kinds[0] == "Ready"
+    assert len(set(kinds)) == len(kinds)
+    for each in status["conditions"]:
+        assert re.fullmatch("[A-Z][A-Za-z]+", each["reason"])
+        assert each["message"]
+
+
+@given(slot=slots, pods=pods, before=befores)
+def test_a_time_changes_with_a_state_and_with_nothing_else(
+    slot: Slot | None, pods: list[Pod], before: Manifest
+) -> None:
+    status = told(slot, *pods, service=services.service(status=before))
+    was, now = condition(before, "Ready"), condition(status, "Ready")
+    assert now["lastTransitionTime"] == (EARLIER if was.get("status") == now["status"] else NOW)
+
+
+@given(slot=slots, pods=pods)
+def test_a_status_told_twice_is_the_same(slot: Slot | None, pods: list[Pod]) -> None:
+    first = told(slot, *pods)
+    observed = Observed(slots={"a": slot} if slot else {}, pods=tuple(pods))
+    again = served(services.service(status=first), REVISION, observed, least=2, url="http://x", now="9999")
+    assert again == first
+
+
+TERMINAL = Terminal("InvalidSpec", "spec.model: Field required")
+
+
+@given(slot=slots, pods=pods)
+def test_a_refused_spec_keeps_what_was_said_of_the_pods_that_serve(slot: Slot | None, pods: list[Pod]) -> None:
+    before = told(slot, *pods)
+    manifest = services.manifest({}, status=before, generation=2)
+    observed = Observed(slots={"a": slot} if slot else {}, pods=tuple(pods))
+    status = refused(manifest, TERMINAL, observed, now=NOW)
+    InferenceServiceStatus.model_validate(status)
+    assert reason(status) == reason(status, "Progressing") == ("False", "InvalidSpec")
+    assert status["observedGeneration"] == 2
+    assert status["url"] == before["url"]
+    assert reason(status, "Available") == reason(before, "Available")
+    assert status["replicas"] == before["replicas"]
+    assert status.get("traffic") == before.get("traffic")
+    suffix = f"; {observed.serving} pods of an earlier revision keep serving" if observed.serving else ""
+    assert condition(status, "Ready")["message"] == TERMINAL.message + suffix
+    assert refused({**manifest, "status": status}, TERMINAL, observed, now="9999") == status
+
+
+def test_a_refused_spec_does_not_hide_that_the_pods_that_served_are_gone() -> None:
+    before = told(SETTLED, pod(), pod())
+    status = refused(services.manifest({}, status=before), TERMINAL, Observed(slots={"a": SETTLED}), now=NOW)
+    assert (status["replicas"], status["readyReplicas"]) == (2, 0)
+    assert "traffic" not in status
+
+
+def test_a_spec_refused_from_the_beginning_has_a_status_too() -> None:
+    status = refused(services.manifest({}), TERMINAL, Observed(), now=NOW)
+    assert status["readyReplicas"] == 0
+    assert reason(status, "Available") == ("False", "NoPodServing")
+
+
+def test_a_sentence_is_cut_to_what_a_condition_may_hold() -> None:
+    status = refused(services.manifest({}), Terminal("InvalidSpec", "x" * 40_000), Observed(), now=NOW)
+    assert len(condition(status, "Ready")["message"]) == 32768
