@@ -15,7 +15,7 @@ from openclaw_operator.decide import Decision, decide, refuse
 from openclaw_operator.drift import drift
 from openclaw_operator.errors import Retry, Terminal
 from openclaw_operator.names import Key, Manifest, Ref
-from openclaw_operator.observe import Observed, observe
+from openclaw_operator.observe import Observed, is_ready, observe
 from openclaw_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -41,16 +41,20 @@ class Controller:
         self._config = config
         self._clock = clock
         self._tolerated: dict[Ref, list[str]] = {}
+        self._holding: dict[Key, float] = {}
         self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
 
     def seen(self, event: str | None, manifest: Manifest) -> None:
         """Takes an event of a watch: ADDED, MODIFIED, DELETED, or None for an object that was listed."""
-        if event == "DELETED":
-            key, priority = self.cache.remove(manifest), Priority.NEW
-        else:
-            key, priority = self.cache.put(manifest), _priority(manifest)
+        key = self.cache.remove(manifest) if event == "DELETED" else self.cache.put(manifest)
         if key:
-            self.queue.add(key, priority)
+            self.queue.add(key, self._priority(key, event, manifest))
+
+    def _priority(self, key: Key, event: str | None, manifest: Manifest) -> Priority:
+        """Whatever happens to a service with a ready pod may complete it; its own news come before mere progress."""
+        if manifest["kind"] == names.SERVICE_KIND.name or event == "DELETED":
+            return Priority.NEW
+        return Priority.FINISHING if any(map(is_ready, self.cache.children(key))) else Priority.PROGRESS
 
     async def run(self) -> None:
         """Lists everything, then works until cancelled.
@@ -88,14 +92,15 @@ class Controller:
         """One step for one service. Returns the seconds after which to look again, if at all."""
         service = self.cache.service(key)
         if service is None or service["metadata"].get("deletionTimestamp"):
+            self._holding.pop(key, None)
             return None  # its children go with it: Kubernetes collects them by their owner
         observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"])
         with self.telemetry.duration.time():
             try:
-                result = await self._step(key, service, observed)
+                result, delay = await self._step(key, service, observed)
             except Terminal as terminal:
                 log.warning("%s: %s: %s", key, terminal.reason, terminal.message)
-                result = "refused"
+                result, delay = "refused", None
                 await self._tell(key, service, refuse(service, terminal, observed, now=self._clock()))
             except Exception as error:
                 self.telemetry.reconciles.labels("retried").inc()
@@ -103,16 +108,26 @@ class Controller:
                     log.exception("%s: reconcile failed", key)
                 raise
         self.telemetry.reconciles.labels(result).inc()
-        return 0.0 if result == "changed" else None
+        return delay
 
-    async def _step(self, key: Key, service: Manifest, observed: Observed) -> str:
+    async def _step(self, key: Key, service: Manifest, observed: Observed) -> tuple[str, float | None]:
+        """Returns what came of it, and the seconds after which to look again."""
         decision = decide(InferenceService.parse(service), observed, self._config, now=self._clock())
-        applied = await self._carry_out(key, decision)
-        if applied:
+        if await self._carry_out(key, decision):
             # What was observed is older than what was just written: its status would be out of date at once.
-            return "changed"
+            return "changed", 0.0
+        if remaining := self._held(key, decision):
+            return "held", remaining
+        self._holding.pop(key, None)
         await self._tell(key, service, decision)
-        return "quiet" if decision.quiet else "told"
+        return "quiet" if decision.quiet else "told", None
+
+    def _held(self, key: Key, decision: Decision) -> float:
+        """Seconds for which the status is still to be held back."""
+        if decision.status is None or not decision.hold:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        return max(0.0, self._holding.setdefault(key, now) + decision.hold - now)
 
     async def _carry_out(self, key: Key, decision: Decision) -> bool:
         """Applies and deletes. Returns whether anything was written."""
@@ -167,17 +182,6 @@ class Controller:
                 await self._cluster.emit(service, event)
             except ApiError as error:
                 log.warning("%s: the event %s could not be recorded: %s", key, event.reason, error)
-
-
-def _priority(manifest: Manifest) -> Priority:
-    """A pod that became ready may complete its service; the news of a service itself come before mere progress."""
-    if manifest["kind"] == names.SERVICE_KIND.name:
-        return Priority.NEW
-    if manifest["kind"] == names.POD.name:
-        conditions = (manifest.get("status") or {}).get("conditions") or []
-        if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
-            return Priority.FINISHING
-    return Priority.PROGRESS
 
 
 def _unlocked(manifest: Manifest) -> Manifest:

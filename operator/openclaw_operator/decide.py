@@ -24,6 +24,9 @@ from openclaw_operator.render.service import service_address
 
 STABLE = "a"
 
+PROGRESS_HOLD = 2.0
+"""Seconds: a state that is over sooner is not worth a write, and under load it is the writes that make it last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -43,12 +46,14 @@ class Decision:
         delete: Children that are not wanted any more.
         status: The status to write; None where it is written already.
         events: What to tell.
+        hold: Seconds for which `status` is to stay the same before it is written.
     """
 
     apply: tuple[tuple[Manifest, ...], ...] = ()
     delete: tuple[Manifest, ...] = ()
     status: dict[str, Any] | None = None
     events: tuple[Event, ...] = ()
+    hold: float = 0.0
 
     @property
     def quiet(self) -> bool:
@@ -80,6 +85,7 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
         delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
         status=written if written != service.status else None,
         events=transitions(service.status, written),
+        hold=PROGRESS_HOLD if _mere_progress(service.status, written) else 0.0,
     )
 
 
@@ -115,10 +121,15 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ev
     if (was.get("status"), was.get("reason")) == (now["status"], now["reason"]):
         return ()
     progress = now["status"] == "True" or now["reason"] in status.PROGRESS_REASONS
-    waited = not was or was.get("reason") in status.PROGRESS_REASONS
-    if waited and now["status"] != "True" and progress:
+    if _mere_progress(before, after):
         return ()  # one step of a rollout after the other: the end of it is what tells something
     return (Event("Normal" if progress else "Warning", now["reason"], now["message"]),)
+
+
+def _mere_progress(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a service that was on its way still is."""
+    was, now = status.condition(before, "Ready"), status.condition(after, "Ready")
+    return (not was or was["reason"] in status.PROGRESS_REASONS) and now["reason"] in status.PROGRESS_REASONS
 
 
 def replicas(service: InferenceService, slot: Slot | None) -> int | None:

@@ -138,13 +138,20 @@ def owns_replicas(managed_fields: Iterable[Mapping[str, Any]]) -> bool:
     )
 
 
-def _pod(manifest: Manifest) -> Pod:
+def is_ready(manifest: Manifest) -> bool:
+    """Whether the object is a pod that counts as ready."""
     conditions = (manifest.get("status") or {}).get("conditions") or []
+    return manifest["kind"] == names.POD.name and any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )
+
+
+def _pod(manifest: Manifest) -> Pod:
     return Pod(
         name=manifest["metadata"]["name"],
         slot=_label(manifest, names.SLOT_LABEL),
         revision=_label(manifest, names.REVISION_LABEL),
-        ready=any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions),
+        ready=is_ready(manifest),
         leaving=manifest["metadata"].get("deletionTimestamp") is not None,
         manifest=manifest,
     )

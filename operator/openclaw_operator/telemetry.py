@@ -12,7 +12,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "openclaw_operator_reconciles_total",
-            "Reconciles by result: quiet (nothing to write), changed, refused (the spec), retried.",
+            "Reconciles by result: quiet, changed (children), held (mere progress), told, refused, retried.",
             ["result"],
             registry=self.registry,
         )
