@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from openclaw_operator.api import quantity
 
 PREFIX = "OPENCLAW_"
 
@@ -17,20 +19,34 @@ def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+def _quantity(value: str) -> str:
+    if quantity.parse(value) < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+def _template(value: str) -> str:
+    try:
+        value.format(namespace="namespace", name="name")
+    except (LookupError, ValueError, AttributeError) as error:
+        raise ValueError("may hold {name} and {namespace}, and no other braces") from error
+    return value
+
+
 class Config(BaseModel):
     """Settings of the operator. Each is read from the variable of its name in capitals, behind `OPENCLAW_`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     runtime_image: str = Field(default="openclaw-runtime:0.1.0", min_length=1)
     """Image for services that name none; pinned at their first rollout."""
     image_pull_policy: str = Field(default="", pattern="^(|Always|IfNotPresent|Never)$")
     """Pull policy of the server's container; empty leaves the choice to Kubernetes."""
-    default_cpu: str = "500m"
+    default_cpu: Annotated[str, AfterValidator(_quantity)] = "500m"
     """CPU request of pods whose service names neither a request nor a limit."""
-    default_memory: str = "512Mi"
+    default_memory: Annotated[str, AfterValidator(_quantity)] = "512Mi"
     """Memory request of pods whose service names neither a request nor a limit."""
-    url_template: str = "http://{name}.{namespace}.svc"
+    url_template: Annotated[str, AfterValidator(_template)] = "http://{name}.{namespace}.svc"
     """Where a service answers, with {name} and {namespace} for its own."""
     revision_history_limit: int = Field(default=10, ge=1, le=100)
     """Revisions kept beside the current one."""
@@ -72,7 +88,7 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as invalid:
             lines = [
-                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: {error['msg']}"
+                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
                 for error in invalid.errors(include_url=False)
             ]
             raise ConfigError("; ".join(lines)) from invalid

@@ -120,6 +120,8 @@ def _newer(manifest: Manifest, before: Manifest) -> bool:
     (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions), and every release before did it.
     """
     metadata, earlier = manifest["metadata"], before["metadata"]
-    if metadata.get("uid") != earlier.get("uid"):
-        return str(metadata.get("creationTimestamp", "")) >= str(earlier.get("creationTimestamp", ""))
-    return int(metadata.get("resourceVersion") or 0) > int(earlier.get("resourceVersion") or 0)
+    number, known = int(metadata.get("resourceVersion") or 0), int(earlier.get("resourceVersion") or 0)
+    if metadata.get("uid") == earlier.get("uid"):
+        return number > known
+    # Two objects that had the name one after the other, maybe within the second that a timestamp counts.
+    return (str(metadata.get("creationTimestamp", "")), number) > (str(earlier.get("creationTimestamp", "")), known)

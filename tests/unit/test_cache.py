@@ -1,0 +1,227 @@
+"""What was last seen: fed in any order, by watches, listings and answers."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openclaw_operator import names
+from openclaw_operator.cluster.cache import Cache
+from openclaw_operator.cluster.slim import slim
+from openclaw_operator.config import Config
+from openclaw_operator.decide import decide
+from openclaw_operator.names import Key, Manifest
+from openclaw_operator.observe import Observed, observe
+from simulation import children, services
+
+KEY = Key("vision", "digits")
+
+
+def child(version: int, *, uid: str = "1", name: str = "digits", born: str = "2026-01-01T00:00:00Z") -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": "vision",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "creationTimestamp": born,
+            "labels": {names.SERVICE_LABEL: "digits"},
+        },
+        "spec": {"version": version},
+    }
+
+
+def version_of(cache: Cache) -> int | None:
+    return next((each["spec"]["version"] for each in cache.children(KEY)), None)
+
+
+@given(order=st.permutations(range(1, 7)))
+def test_an_older_version_never_replaces_a_newer_one(order: list[int]) -> None:
+    cache, newest = Cache(), 0
+    for version in order:
+        news = cache.put(child(version))
+        assert (news == KEY) == (version > newest)
+        newest = max(newest, version)
+        assert version_of(cache) == newest
+
+
+@given(order=st.permutations([(1, "1"), (2, "1"), (3, "2"), (4, "2")]))
+def test_an_object_of_the_same_name_born_in_the_same_second_counts_by_its_version(order: list[Any]) -> None:
+    cache = Cache()
+    for version, uid in order:
+        cache.put(child(version, uid=uid))
+    assert version_of(cache) == 4
+
+
+def test_an_object_born_later_replaces_an_earlier_one_whatever_their_versions() -> None:
+    cache = Cache()
+    cache.put(child(9, uid="1"))
+    assert cache.put(child(3, uid="2", born="2026-01-01T00:00:01Z")) == KEY
+    assert cache.put(child(10, uid="1")) is None
+    assert version_of(cache) == 3
+
+
+def test_a_version_that_says_nothing_new_is_no_news_but_is_kept() -> None:
+    cache = Cache()
+    cache.put(child(1))
+    same = child(2)
+    same["spec"] = {"version": 1}
+    assert cache.put(same) is None
+    assert cache.children(KEY)[0]["metadata"]["resourceVersion"] == "2"
+
+
+def test_a_pods_heartbeat_is_no_news() -> None:
+    deployment = {
+        "metadata": {"name": "digits-a", "namespace": "vision"},
+        "spec": {
+            "template": {"metadata": {"labels": {names.SERVICE_LABEL: "digits", names.REVISION_LABEL: "r"}}},
+        },
+    }
+    cache = Cache()
+    pod = children.pod(deployment, 0)
+    assert cache.put(pod) == KEY
+    pod["metadata"]["resourceVersion"] = "2"
+    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    pod["status"]["podIPs"] = [{"ip": "10.0.0.7"}]
+    pod["status"]["conditions"].append({"type": "ContainersReady", "status": "True"})
+    assert cache.put(pod) is None
+
+
+def test_an_object_of_nobody_is_not_kept() -> None:
+    stranger = child(1)
+    stranger["metadata"]["labels"] = {}
+    cache = Cache()
+    assert cache.put(stranger) is None
+    assert cache.remove(stranger) is None
+    assert cache.seen("Service") == frozenset()
+
+
+def test_an_object_that_is_deleted_is_forgotten_unless_another_took_its_name() -> None:
+    cache = Cache()
+    cache.put(child(1, uid="1"))
+    cache.put(child(3, uid="2"))
+    assert cache.remove(child(2, uid="1")) is None
+    assert version_of(cache) == 3
+    assert cache.remove(child(4, uid="2")) == KEY
+    assert version_of(cache) is None
+    assert cache.remove(child(4, uid="2")) is None
+
+
+def test_services_and_children_are_kept_apart_by_namespace() -> None:
+    cache = Cache()
+    cache.put(services.manifest())
+    elsewhere = services.manifest(namespace="audio")
+    cache.put(elsewhere)
+    assert sorted(cache.services()) == [Key("audio", "digits"), KEY]
+    cache.put(child(1))
+    assert cache.children(Key("audio", "digits")) == []
+    assert cache.remove(elsewhere) == Key("audio", "digits")
+    assert cache.service(Key("audio", "digits")) is None
+    assert cache.service(KEY) is not None
+
+
+def test_a_child_outlives_its_service_until_it_is_deleted_too() -> None:
+    cache = Cache()
+    cache.put(services.manifest())
+    cache.put(child(1))
+    cache.remove(services.manifest())
+    assert version_of(cache) == 1
+    cache.remove(child(1))
+    assert cache.children(KEY) == []
+
+
+def test_what_a_listing_misses_is_forgotten_if_it_was_known_before_the_listing_was_asked_for() -> None:
+    cache = Cache()
+    cache.put(child(1, name="gone"))
+    seen = cache.seen("Service")
+    cache.put(child(5, name="made-meanwhile"))
+    assert cache.replace("Service", [], seen=seen) == {KEY}
+    assert [each["metadata"]["name"] for each in cache.children(KEY)] == ["made-meanwhile"]
+
+
+def test_a_listing_of_one_kind_forgets_nothing_of_another() -> None:
+    cache = Cache()
+    cache.put(child(1))
+    assert cache.replace("ConfigMap", [], seen=cache.seen("Service")) == set()
+    assert version_of(cache) == 1
+
+
+def test_a_listing_that_is_older_than_an_event_takes_nothing_back() -> None:
+    cache = Cache()
+    cache.put(child(1))
+    seen = cache.seen("Service")
+    cache.put(child(7))
+    assert cache.replace("Service", [child(1)], seen=seen) == set()
+    assert version_of(cache) == 7
+
+
+def test_an_object_recreated_while_it_was_listed_stays() -> None:
+    cache = Cache()
+    cache.put(child(1, uid="1"))
+    seen = cache.seen("Service")
+    cache.remove(child(2, uid="1"))
+    cache.put(child(3, uid="2"))
+    cache.replace("Service", [], seen=seen)
+    assert version_of(cache) == 3
+
+
+objects = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d"]), st.tuples(st.integers(1, 9), st.sampled_from(["1", "2"])), max_size=4
+)
+
+
+def made(state: dict[str, tuple[int, str]]) -> list[Manifest]:
+    # The second object of a name is younger, as its version is higher than any of the first.
+    return [child(version + 10 * int(uid), uid=uid, name=name) for name, (version, uid) in state.items()]
+
+
+@given(before=objects, listed=objects)
+def test_after_a_listing_exactly_what_it_holds_is_known_in_its_newest_version(before: Any, listed: Any) -> None:
+    cache = Cache()
+    for each in made(before):
+        cache.put(each)
+    changed = cache.replace("Service", made(listed), seen=cache.seen("Service"))
+    known = {each["metadata"]["name"]: int(each["metadata"]["resourceVersion"]) for each in cache.children(KEY)}
+    newest = {each["metadata"]["name"]: int(each["metadata"]["resourceVersion"]) for each in made(listed)}
+    for each in made(before):
+        name, version = each["metadata"]["name"], int(each["metadata"]["resourceVersion"])
+        if name in newest:
+            newest[name] = max(newest[name], version)
+    older_object_listed = {name for name, (_, uid) in listed.items() if before.get(name, (0, uid))[1] > uid}
+    assert {name: known.get(name) for name in newest if name not in older_object_listed} == {
+        name: version for name, version in newest.items() if name not in older_object_listed
+    }
+    assert known.keys() <= newest.keys()
+    assert bool(changed) == (
+        known != {e["metadata"]["name"]: int(e["metadata"]["resourceVersion"]) for e in made(before)}
+    )
+
+
+@pytest.mark.parametrize("spec", [services.LEAST, services.FULL])
+def test_whatever_is_decided_from_whole_objects_is_decided_from_slim_ones(spec: Manifest) -> None:
+    service = services.service(spec)
+    decision = decide(service, Observed(), Config(), now="2026-01-01T00:00:00Z")
+    living = children.carried_out(decision, [])
+    deployment = children.deployment_of(living)
+    crashed = {
+        "containerStatuses": [
+            {
+                "name": "server",
+                "image": "i",
+                "ready": False,
+                "restartCount": 2,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            }
+        ]
+    }
+    for state in (children.rolled_out(deployment), [deployment, children.pod(deployment, 0, ready=False, **crashed)]):
+        whole = [*(each for each in living if each is not deployment), *state]
+        decisions = [
+            decide(service, observe(each, owner_uid="uid-1"), Config(), now="2026-01-01T00:00:00Z")
+            for each in (whole, list(map(slim, whole)))
+        ]
+        assert decisions[0] == decisions[1]
