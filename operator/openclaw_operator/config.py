@@ -88,7 +88,8 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as invalid:
             lines = [
-                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: "
+                + error["msg"].removeprefix("Value error, ")
                 for error in invalid.errors(include_url=False)
             ]
             raise ConfigError("; ".join(lines)) from invalid

@@ -98,7 +98,7 @@ class _Follower:
                     error,
                 )
             # A server that ends every watch at once must not be asked without a pause.
-            await asyncio.sleep(min(_RETRY * 2**failures, _MAX_RETRY))
+            await asyncio.sleep(min(_RETRY * 2.0 ** min(failures, 16), _MAX_RETRY))
 
     async def _watch(self, *, since: str) -> str:
         """Returns the version from which to go on, once the server has ended the watch."""
