@@ -10,6 +10,9 @@ import pytest
 import pytest_asyncio
 from testcluster import ControlPlane, MissingToolError, Settings
 
+from openclaw_operator.api.v1alpha1 import GROUP, PLURAL
+from support.markdown import REPOSITORY
+
 
 class Kubectl(Protocol):
     """`kubectl` against the control plane: returns what it printed, raises CommandError if it failed."""
@@ -59,3 +62,11 @@ async def namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
     await control_plane.kubectl("create", "namespace", name)
     yield name
     await control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def definition(control_plane: ControlPlane) -> str:
+    """The definition of InferenceService, in force; what kubectl said of it, warnings too."""
+    said = await control_plane.kubectl("apply", "--server-side", "--filename", str(REPOSITORY / "crds"))
+    await control_plane.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=20s")
+    return said

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from testcluster import CommandError, ControlPlane
 
-from openclaw_operator.api.v1alpha1 import KIND, PLURAL
+from openclaw_operator.api.v1alpha1 import KIND
 from support.markdown import REPOSITORY, blocks
 
 LOCAL_ONLY = "file://./"
@@ -21,13 +21,6 @@ def examples() -> Iterator[Any]:
     for place, text in texts.items():
         for number, manifest in enumerate(yaml.safe_load_all(text)):
             yield pytest.param(manifest, id=f"{place}-{number}")
-
-
-@pytest.fixture
-async def definition(control_plane: ControlPlane) -> None:
-    """The definition of InferenceService, in force."""
-    await control_plane.kubectl("apply", "--server-side", "--filename", str(REPOSITORY / "crds"))
-    await control_plane.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.openclaw.io", "--timeout=20s")
 
 
 @pytest.mark.usefixtures("definition")
