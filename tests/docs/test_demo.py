@@ -45,7 +45,7 @@ def test_the_demo_leaves_no_process_no_port_and_no_state(demo: Demo) -> None:
     assert not (demo.build / "local").exists()
 
 
-@pytest.mark.parametrize("moment", ["2. A service", "digits: ", "3. "])
+@pytest.mark.parametrize("moment", ["1. A model", "2. A service", "digits is Ready", "3. "])
 def test_a_demo_that_is_interrupted_cleans_up_too(demo: Demo, moment: str) -> None:
     with subprocess.Popen(
         [sys.executable, demo.folder / "demo.py"],
@@ -57,8 +57,9 @@ def test_a_demo_that_is_interrupted_cleans_up_too(demo: Demo, moment: str) -> No
     ) as running:
         assert running.stdout is not None
         said = []
-        while not said or (said[-1] and not said[-1].strip().startswith(moment)):
+        while not said or not said[-1].strip().startswith(moment):
             said.append(running.stdout.readline())
+            assert said[-1], f"it never came to {moment!r}: {said}"
         # On a terminal Ctrl-C reaches the whole process group.
         os.killpg(running.pid, signal.SIGINT)
         said.append(running.communicate(timeout=40)[0])
