@@ -1,7 +1,9 @@
 """What the chart and the operator have to agree on: settings, rights, probes, versions."""
 
+import functools
 import json
 import os
+import re
 import tomllib
 from typing import Any
 
@@ -166,3 +168,12 @@ def test_every_value_is_described_and_nothing_described_is_missing() -> None:
     root = values_schema()
     assert root["additionalProperties"] is False
     check(root, values, "")
+
+
+def test_the_values_in_the_documentation_exist_and_have_the_default_that_it_tells() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", (REPOSITORY / "docs/install.md").read_text(), re.MULTILINE)
+    assert rows
+    for path, default in rows:
+        found = functools.reduce(lambda part, name: part[name], path.split("."), values)
+        assert yaml.safe_load(default) == found, path
