@@ -73,6 +73,22 @@ async def test_a_killed_server_is_restarted(local: LocalMode, session: aiohttp.C
     assert await local.infer(session, "killed") == [2, 4, 6, 8]
 
 
+async def test_a_server_that_hangs_gets_no_requests_and_is_restarted(
+    local: LocalMode, session: aiohttp.ClientSession
+) -> None:
+    quick = {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 2}
+    spec = {"probes": {"liveness": quick}, "podTemplate": {"spec": {"terminationGracePeriodSeconds": 1}}}
+    local.up(write(local.folder / "hangs.yaml", service("hangs", "file://./two.onnx", **spec)))
+    (server,) = local.servers("hangs")
+    server.suspend()
+
+    async def is_restarted() -> bool:
+        return is_gone([server]) and (await local.ready("hangs")).ready
+
+    await eventually(is_restarted)
+    assert await local.infer(session, "hangs") == [2, 4, 6, 8]
+
+
 def test_a_missing_model_is_told_by_its_reason_and_file(local: LocalMode) -> None:
     ended = local.up(write(local.folder / "missing.yaml", service("missing", "file://./nowhere.onnx")))
     table = local.run("get", "missing").stdout
@@ -107,15 +123,23 @@ async def test_a_service_that_no_file_declares_any_more_is_deleted(local: LocalM
     file = write(local.folder / "pair.yaml", *pair)
     local.up(file)
     servers = local.servers("gone")
+
+    async def exist() -> set[str]:
+        return {each["metadata"]["name"] for each in (await local.state()).services} & {"left", "gone"}
+
+    async def one_is_deleted() -> bool:
+        return await exist() == {"left"}
+
+    async def both_are_deleted() -> bool:
+        return not await exist()
+
     write(file, pair[0])
-
-    async def is_deleted() -> bool:
-        return await local.get("gone") is None
-
-    await eventually(is_deleted)
+    await eventually(one_is_deleted)
     await eventually(lambda: is_gone(servers))
     assert len(servers) == 1
     assert (await local.ready("left")).ready
+    file.unlink()
+    await eventually(both_are_deleted)
 
 
 async def test_a_file_that_became_wrong_changes_nothing_and_get_says_so(local: LocalMode) -> None:

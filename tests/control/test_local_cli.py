@@ -155,15 +155,26 @@ def test_the_folder_is_for_its_user_alone(tmp_path: Path) -> None:
     assert home.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_lock_that_nobody_holds_is_stale(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "home" / "logs").mkdir(parents=True, mode=0o700)
+    (tmp_path / "home").chmod(0o700)
+    refused = run("up", "-f", "service.yaml")
+    assert "home holds other files: set OPENCLAW_LOCAL_DIR to an empty folder" in refused.output
+    assert run("down").output == "local mode was not running\n"
+    assert (tmp_path / "home" / "logs").exists()
+    (tmp_path / "home").chmod(0o755)
+    assert "home is open to other users: chmod 700 it" in run("up", "-f", "service.yaml").output
+
+
+async def test_a_lock_that_nobody_holds_is_stale(tmp_path: Path) -> None:
     home, other = Home(tmp_path, cache=tmp_path), Home(tmp_path, cache=tmp_path)
     assert home.daemon() is None
-    assert home.acquire()
+    assert await home.acquire()
     home.announce(4711)
     told = other.daemon()
     assert told is not None
     assert (told.pid, told.port) == (os.getpid(), 4711)
-    assert not other.acquire()
+    assert not await other.acquire()
     (tmp_path / "daemon.lock").replace(tmp_path / "kept")
     (tmp_path / "daemon.lock").write_text(json.dumps({"pid": 1, "port": 1}))
     assert other.daemon() is None

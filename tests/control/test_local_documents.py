@@ -65,6 +65,10 @@ def test_what_kubectl_adds_to_an_object_is_left_out() -> None:
         (f"{SERVICE}---\nkind: Service\napiVersion: v1\n", "/models/service.yaml:7: kind 'Service' of apiVersion 'v1'"),
         (SERVICE.replace("v1alpha1", "v1"), "apiVersion 'openclaw.io/v1' does not run in local mode"),
         (SERVICE.replace("{name: digits}", "{}"), "/models/service.yaml:3: metadata.name: Field required"),
+        (
+            SERVICE.replace("digits}", "digits, namespace: ../x}"),
+            "/models/service.yaml:3: metadata.namespace: '../x': must hold",
+        ),
         (SERVICE.replace("uri", "url"), "/models/service.yaml:5: "),
         (SERVICE + "  scalling: {}\n", "/models/service.yaml:6: spec.scalling: unknown field"),
         (SERVICE + "  scaling:\n    minReplicas: 0\n", "/models/service.yaml:7: spec.scaling.minReplicas: 0: "),

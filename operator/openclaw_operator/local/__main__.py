@@ -13,7 +13,7 @@ from openclaw_operator.local.home import Home
 async def main(port: int) -> int:
     home = Home.of_user(os.environ)
     home.prepare()
-    if not home.acquire():
+    if not await home.acquire():
         return 0  # another daemon was faster: its caller will talk to that one
     try:
         await Daemon(home, port=port).run(lambda: None)

@@ -66,7 +66,8 @@ class Autoscalers:
         verdict = evaluate(autoscaler, samples, self._history.get(uid, History()), replicas=replicas, now=now)
         self._history[uid] = verdict.history
         if verdict.replicas != replicas:
-            log.info("%s is scaled from %d to %d replicas: %s", target, replicas, verdict.replicas, verdict.utilization)
+            used = ", ".join(f"{resource} {percent} %" for resource, percent in verdict.utilization.items())
+            log.info("%s is scaled from %d to %d replicas: %s", target.name, replicas, verdict.replicas, used)
             self._cluster.scale(target, verdict.replicas, manager=MANAGER)
         self._cluster.write_status(names.ref(autoscaler), _status(verdict, replicas))
 

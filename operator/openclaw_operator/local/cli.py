@@ -71,7 +71,7 @@ def up(files: tuple[Path, ...], detach: bool, *, port: int | None, wait: bool, t
       openclaw local up -f service.yaml
       openclaw local up -f a.yaml -f b.yaml --detach --port 9000
     """
-    absolute = [Path(os.path.abspath(file)) for file in files]
+    absolute = [file.parent.resolve() / file.name for file in files]
     limit = timeout if wait else 0.0
     if not _run(_up(absolute, detach=detach, port=port, timeout=limit)):
         raise click.ClickException(
@@ -156,7 +156,7 @@ async def _up(files: list[Path], *, detach: bool, port: int | None, timeout: flo
         return await bringing_up.apply(home, files, timeout=timeout, say=_say)
     chosen = bringing_up.free_port(port, _say)
     if not detach:
-        bringing_up.acquire(home)
+        await bringing_up.acquire(home)
         await bringing_up.foreground(home, files, port=chosen, say=_say)
         return True
     await bringing_up.detached(home, port=chosen, say=_say)
@@ -166,7 +166,7 @@ async def _up(files: list[Path], *, detach: bool, port: int | None, timeout: flo
 async def _state() -> Any:
     home = _home()
     if home.daemon() is None:
-        left = " (its daemon was killed: openclaw local down removes the rest)" if home.folder.exists() else ""
+        left = " (its daemon was killed: openclaw local down removes the rest)" if home.is_left else ""
         raise UpError(f"local mode is not running{left}: start it with openclaw local up -f FILE")
     async with Client(home.control) as client:
         return await client.state()

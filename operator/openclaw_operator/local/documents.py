@@ -1,5 +1,6 @@
 """YAML files -> InferenceServices, with errors that name the file, the line and the field."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from openclaw_operator.local.failures import DocumentError
 from openclaw_operator.names import Key, Manifest
 
 DEFAULT_NAMESPACE = "default"
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _GIVEN_METADATA = ("name", "namespace", "labels", "annotations")
 
 
@@ -123,12 +125,23 @@ def _document(node: yaml.Node, value: Any, *, file: Path) -> Document:
             f"{v1alpha1.KIND} of apiVersion {v1alpha1.API_VERSION} does; keep the others in another file"
         )
     manifest = _manifest(value, folder=file.parent)
+    _check_namespace(manifest, place=f"{file}:{_line(node, ('metadata', 'namespace'))}")
     try:
         InferenceService.model_validate(manifest)
     except ValidationError as invalid:
         place = min((_line(node, error["loc"]) for error in invalid.errors()), default=line)
         raise DocumentError(f"{file}:{place}: {v1alpha1.explain(invalid)}") from invalid
     return Document(manifest, file, line)
+
+
+def _check_namespace(manifest: Manifest, *, place: str) -> None:
+    """A namespace is an object of its own on a cluster, which would refuse a wrong name; here it names folders."""
+    match manifest["metadata"]:
+        case {"namespace": str(namespace)} if not _NAMESPACE.fullmatch(namespace):
+            raise DocumentError(
+                f"{place}: metadata.namespace: {namespace!r}: must hold at most 63 lowercase letters, digits and '-', "
+                "and begin and end with a letter or digit"
+            )
 
 
 def _manifest(value: dict[str, Any], *, folder: Path) -> Manifest:

@@ -18,7 +18,7 @@ async def down(home: Home, say: Callable[[str], None]) -> None:
     running = home.daemon()
     if running:
         await _end(home, running.pid, say)
-    left = home.folder.exists()
+    left = home.is_left
     ended = await home.clean()
     if left and not running:
         say(f"removed what a killed daemon had left: its files and {ended} processes")

@@ -25,6 +25,8 @@ from openclaw_operator.local.moments import clock
 _MAX_SOCKET_PATH = 100  # bytes; the kernel allows 107, unix(7), macOS 103
 _KEPT_LOGS = 8
 _END_SECONDS = 5.0
+_ATTEMPTS = 5
+_POLL_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +100,43 @@ class Home:
         """Makes the folder, for this user alone.
 
         Raises:
-            HomeError: it cannot be made, or belongs to somebody else.
+            HomeError: it cannot be made, is open to others, or holds files of somebody else's.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder.chmod(0o700)
+            found = self.folder.stat()
+            foreign = not self._lock_file.exists() and any(self.folder.iterdir())
         except OSError as error:
             raise HomeError(
                 f"{self.folder} cannot be used: {error.strerror}: set OPENCLAW_LOCAL_DIR to a folder of yours"
             ) from error
+        if found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise HomeError(f"{self.folder} is open to other users: chmod 700 it, or set OPENCLAW_LOCAL_DIR to another")
+        if foreign:
+            raise HomeError(f"{self.folder} holds other files: set OPENCLAW_LOCAL_DIR to an empty folder")
+        self._lock_file.touch(mode=0o600)
 
-    def acquire(self) -> bool:
-        """Takes the folder for this process until it ends. Returns False where a daemon has it."""
+    async def acquire(self) -> bool:
+        """Takes the folder for this process until it ends or cleans it. Returns False where a daemon has it."""
+        for _ in range(_ATTEMPTS):
+            if self._try_to_acquire():
+                return True
+            await asyncio.sleep(_POLL_SECONDS)  # somebody may merely have asked whether it is held
+        return False
+
+    def _try_to_acquire(self) -> bool:
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Whoever held it before may have removed the file since it was opened here.
+            held = self._lock_file.exists() and os.path.samestat(os.fstat(lock), self._lock_file.stat())
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if held:
+            self._lock = lock
+        else:
             os.close(lock)
-            return False
-        self._lock = lock
-        return True
+        return held
 
     def announce(self, port: int) -> None:
         """Writes who holds the folder, and the gateway's port."""
@@ -141,6 +160,11 @@ class Home:
             os.close(lock)
         return None
 
+    @property
+    def is_left(self) -> bool:
+        """Whether a daemon's files are there; without a daemon they are those of one that was killed."""
+        return self._lock_file.exists()
+
     def members(self) -> list[psutil.Process]:
         """Processes that were started for this folder: servers, their children, the gateway."""
         found = []
@@ -155,21 +179,29 @@ class Home:
     async def clean(self) -> int:
         """Ends what a daemon that is gone has left behind, and removes the folder's files.
 
+        Does nothing where another process holds the folder, or where it is none of local mode's.
+
         Returns:
             How many processes had to be ended.
         """
+        if not self._lock_file.exists() or (self._lock is None and not await self.acquire()):
+            return 0
         orphans = await asyncio.to_thread(self.members)
         for process in orphans:
             _kill(process)
         await have_ended(orphans, within=_END_SECONDS)
-        await asyncio.to_thread(self._remove_files)
+        await asyncio.to_thread(self._remove)
         return len(orphans)
 
-    def _remove_files(self) -> None:
+    def _remove(self) -> None:
         for name in ("envoy", "pods", "logs"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        # The lock last: until then nobody else begins here.
         for file in (self.control, self.daemon_log, self._lock_file):
             file.unlink(missing_ok=True)
+        assert self._lock is not None
+        os.close(self._lock)
+        self._lock = None
         for folder in (self.folder, self.folder.parent):
             try:
                 folder.rmdir()

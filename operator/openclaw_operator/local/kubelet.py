@@ -142,8 +142,10 @@ class PodRun:
         try:
             started = await self._start(port)
         except RefusedError as refused:
-            waiting = Waiting("CreateContainerConfigError", str(refused))
-            self._report(replace(self._container, waiting=waiting))
+            self._report(replace(self._container, waiting=Waiting("CreateContainerConfigError", str(refused))))
+            return None
+        except OSError as error:
+            self._report(replace(self._container, waiting=Waiting("CreateContainerError", str(error))))
             return None
         self.process = process = started
         since = self._kubelet.clock()

@@ -40,7 +40,7 @@ class Sources:
         given = list(files)
         async with self._lock:
             known = tuple(dict.fromkeys((*self.files, *given)))
-            documents = await asyncio.to_thread(read, known)
+            documents = await asyncio.to_thread(_read, known, given)
             await self._apply(documents)
             if known != self.files:
                 self.files = known
@@ -73,7 +73,7 @@ class Sources:
     async def _reload(self) -> None:
         async with self._lock:
             try:
-                await self._apply(await asyncio.to_thread(read, self.files))
+                await self._apply(await asyncio.to_thread(_read, self.files, []))
             except DocumentError as error:
                 self.error = str(error)
                 log.warning("the files are not applied: %s", error)
@@ -89,3 +89,8 @@ class Sources:
                 await self._cluster.delete(service)
         self._declared = declared
         self.error = ""
+
+
+def _read(files: Iterable[Path], needed: list[Path]) -> list[Document]:
+    """The services that files declare. A file that is gone declares none, unless it is needed."""
+    return read([file for file in files if file in needed or file.exists()])

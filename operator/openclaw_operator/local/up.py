@@ -35,46 +35,46 @@ class Follower:
     """Tells how services come up: a line for each change, and a reminder while nothing changes."""
 
     client: Client
-    keys: Sequence[Key]
+    keys: frozenset[Key] | None
+    """The services to tell of; None tells of all."""
     say: Say
     _known: dict[Key, Standing] = field(default_factory=dict)
-    _began: float = field(default_factory=time.monotonic)
+    _since: dict[Key, float] = field(default_factory=dict)
     _said: float = field(default_factory=time.monotonic)
 
     async def look(self) -> bool:
         """Tells what is new. Returns whether every service is Ready or has failed."""
-        state = await self.client.state()
-        services = {report.key_of(each): each for each in state.services}
+        services = {report.key_of(each): each for each in (await self.client.state()).services}
         for key, service in services.items():
-            stands = report.standing(service)
-            if self._known.get(key) != stands:
-                await self._tell(key, service, stands)
-            self._known[key] = stands
+            if self.keys is None or key in self.keys:
+                await self._compare(key, service)
         for key in self._known.keys() - services.keys():
             self._say(f"{report.shown(key)} is deleted")
             del self._known[key]
-        waiting = [key for key in self.keys if key in self._known and not self._settled(key)]
+        waiting = [key for key, stands in self._known.items() if not (stands.ready or stands.failed)]
         if waiting and time.monotonic() - self._said > _REMIND_SECONDS:
-            seconds = time.monotonic() - self._began
+            seconds = time.monotonic() - min(self._since[key] for key in waiting)
             self._say(f"still waiting after {seconds:.0f} s for {', '.join(map(report.shown, waiting))}")
         return not waiting
 
     @property
     def failed(self) -> list[Key]:
         """Services that are not Ready."""
-        return [key for key in self.keys if key in self._known and not self._known[key].ready]
+        return [key for key, stands in self._known.items() if not stands.ready]
 
-    def _settled(self, key: Key) -> bool:
-        return self._known[key].ready or self._known[key].failed
-
-    async def _tell(self, key: Key, service: Manifest, stands: Standing) -> None:
-        name = report.shown(key)
-        if stands.reason == report.PENDING:
+    async def _compare(self, key: Key, service: Manifest) -> None:
+        before, stands = self._known.get(key), report.standing(service)
+        if before is None or (before.ready and not stands.ready):
+            self._since[key] = time.monotonic()
+        self._known[key] = stands
+        if stands == before or stands.reason == report.PENDING:
             return
+        name = report.shown(key)
         if not stands.ready:
             self._say(f"{name}: {stands.reason}: {stands.message}")
-        elif not (key in self._known and self._known[key].ready):
-            self._say(f"{name} is Ready after {time.monotonic() - self._began:.1f} s: {service['status']['url']}")
+        elif before is None or not before.ready:
+            seconds = time.monotonic() - self._since[key]
+            self._say(f"{name} is Ready after {seconds:.1f} s: {service['status']['url']}")
             self._say(f"  {report.curl(service, await _metadata(service))}")
 
     def _say(self, line: str) -> None:
@@ -103,7 +103,8 @@ async def foreground(home: Home, files: Sequence[Path], *, port: int, say: Say) 
 
 async def _tell_until_ended(home: Home, files: Sequence[Path], *, running: asyncio.Task[None], say: Say) -> None:
     async with Client(home.control) as client:
-        follower = Follower(client, await client.up(files, os.environ), say)
+        await client.up(files, os.environ)
+        follower = Follower(client, None, say)
         told = False
         while not running.done():
             try:
@@ -168,7 +169,7 @@ async def apply(home: Home, files: Sequence[Path], *, timeout: float, say: Say) 
         say: Prints a line.
     """
     async with Client(home.control) as client:
-        follower = Follower(client, await client.up(files, os.environ), say)
+        follower = Follower(client, frozenset(await client.up(files, os.environ)), say)
         if not timeout:
             return True
         deadline = time.monotonic() + timeout
@@ -235,11 +236,11 @@ async def take(home: Home) -> bool:
     return False
 
 
-def acquire(home: Home) -> None:
+async def acquire(home: Home) -> None:
     """Takes the runtime folder for this process.
 
     Raises:
         HomeError: another process was faster.
     """
-    if not home.acquire():
+    if not await home.acquire():
         raise HomeError(f"another `openclaw local up` is starting in {home.folder}: run the command again")
