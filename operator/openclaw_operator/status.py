@@ -96,7 +96,7 @@ def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspect]:
     slot = observed.slots.get("a")
     ready = observed.ready(revision.hash)
-    rolled_out = _rolled_out(slot, revision)
+    rolled_out = _rolled_out(slot, revision, observed)
     problem = None if ready >= least and rolled_out else _problem(slot, revision, observed)
     loaded = _loaded(problem, ready)
     available = _available(observed)
@@ -125,15 +125,16 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
     ]
 
 
-def _rolled_out(slot: Slot | None, revision: Revision) -> bool:
-    """Whether every pod is of the revision. More pods than are asked for, while scaling, do not matter."""
-    return (
-        slot is not None
-        and slot.settled
-        and slot.revision == revision.hash
-        and slot.updated == slot.existing
-        and slot.existing > 0
-    )
+def _rolled_out(slot: Slot | None, revision: Revision, observed: Observed) -> bool:
+    """Whether every pod is of the revision. More pods than are asked for, while scaling, do not matter.
+
+    Where the pods that serve say so already, the Deployment's own word is not waited for: it is behind with every
+    change of the number of replicas, and a service that is scaled is not rolled out anew.
+    """
+    if slot is None or slot.revision != revision.hash:
+        return False
+    ready = observed.ready(revision.hash)
+    return (slot.settled and slot.updated == slot.existing > 0) or (ready > 0 and ready == observed.serving)
 
 
 def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, rolled_out: bool) -> tuple[str, str]:
