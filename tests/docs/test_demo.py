@@ -56,7 +56,7 @@ def test_a_demo_that_is_interrupted_cleans_up_too(demo: Demo, moment: str) -> No
         start_new_session=True,
     ) as running:
         assert running.stdout is not None
-        said = []
+        said: list[str] = []
         while not said or not said[-1].strip().startswith(moment):
             said.append(running.stdout.readline())
             assert said[-1], f"it never came to {moment!r}: {said}"

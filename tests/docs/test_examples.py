@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import click
 import pytest
@@ -62,6 +63,13 @@ def test_an_example_in_python_runs(block: Block, demo: Demo, digits_server: int)
         capture_output=True, text=True, timeout=30, check=False, cwd=demo.build,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_metadata_that_the_first_service_shows_is_what_a_server_answers(digits_server: int) -> None:
+    page = REPOSITORY / "docs" / "first-service.md"
+    shown = [line for block in blocks("console") if block.page == page for line in block.text.splitlines()]
+    with urlopen(f"http://127.0.0.1:{digits_server}/v2/models/digits") as answer:
+        assert answer.read().decode() in shown
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks(*SHELLS) if "run" in block.flags}), ids=str)
