@@ -21,29 +21,60 @@ from openclaw_operator.local.output import Output
 
 Result = TypeVar("Result")
 
+# A paragraph that begins with \b is printed as it stands.
+_HELP = """Runs InferenceServices on this machine: no cluster, no container engine, no root.
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+\b
+service.yaml:
+  apiVersion: openclaw.io/v1alpha1
+  kind: InferenceService
+  metadata: {name: digits}
+  spec:
+    model: {uri: file://./digits.onnx}
+\b
+Then:
+  openclaw local up -f service.yaml
+  curl http://127.0.0.1:8080/default/digits/v2/models/digits
+
+The operator's own decisions are carried out, with a process for each pod, so what works here works on a cluster.
+State lies in ~/.local/state/openclaw/local, or in OPENCLAW_LOCAL_DIR.
+"""
+
+_UP_HELP = """Serves what FILEs declare, and rolls a service when its file is saved.
+
+A model's uri may be relative to the file it is written in: file://./digits.onnx
+
+Without --detach everything ends with Ctrl-C. While local mode runs already, the files are added to it.
+
+\b
+Examples:
+  openclaw local up -f service.yaml
+  openclaw local up -f a.yaml -f b.yaml --detach --port 9000
+"""
+
+_GET_HELP = """Shows the services, and what is wrong with those that are not Ready.
+
+\b
+Examples:
+  openclaw local get
+  openclaw local get digits -o yaml
+"""
+
+_LOGS_HELP = """Shows what the servers of a service have written.
+
+\b
+Examples:
+  openclaw local logs digits
+  openclaw local logs digits -f
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 def local() -> None:
-    r"""Runs InferenceServices on this machine: no cluster, no container engine, no root.
-
-    \b
-    service.yaml:
-      apiVersion: openclaw.io/v1alpha1
-      kind: InferenceService
-      metadata: {name: digits}
-      spec:
-        model: {uri: file://./digits.onnx}
-    \b
-    Then:
-      openclaw local up -f service.yaml
-      curl http://127.0.0.1:8080/default/digits/v2/models/digits
-
-    The operator's own decisions are carried out, with a process for each pod, so what works here works on a cluster.
-    State lies in ~/.local/state/openclaw/local, or in OPENCLAW_LOCAL_DIR.
-    """
+    """Runs InferenceServices on this machine: no cluster, no container engine, no root."""
 
 
-@local.command()
+@local.command(help=_UP_HELP)
 @click.option(
     "-f",
     "--filename",
@@ -60,17 +91,7 @@ def local() -> None:
 @click.option("--wait/--no-wait", default=True, help="Whether to wait until the services are Ready. [default: wait]")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
 def up(files: tuple[Path, ...], detach: bool, *, port: int | None, wait: bool, timeout: float) -> None:
-    r"""Serves what FILEs declare, and rolls a service when its file is saved.
-
-    A model's uri may be relative to the file it is written in: file://./digits.onnx
-
-    Without --detach everything ends with Ctrl-C. While local mode runs already, the files are added to it.
-
-    \b
-    Examples:
-      openclaw local up -f service.yaml
-      openclaw local up -f a.yaml -f b.yaml --detach --port 9000
-    """
+    """Serves what FILEs declare, and rolls a service when its file is saved."""
     absolute = [file.parent.resolve() / file.name for file in files]
     limit = timeout if wait else 0.0
     if not _run(_up(absolute, detach=detach, port=port, timeout=limit)):
@@ -79,18 +100,12 @@ def up(files: tuple[Path, ...], detach: bool, *, port: int | None, wait: bool, t
         )
 
 
-@local.command()
+@local.command(help=_GET_HELP)
 @click.argument("name", required=False)
 @click.option("-n", "--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Namespace of NAME.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", help="Format.")
 def get(name: str | None, namespace: str, output: str) -> None:
-    r"""Shows the services, and what is wrong with those that are not Ready.
-
-    \b
-    Examples:
-      openclaw local get
-      openclaw local get digits -o yaml
-    """
+    """Shows the services, and what is wrong with those that are not Ready."""
     state = _run(_state())
     services = [each for each in state.services if not name or report.key_of(each) == (namespace, name)]
     if name and not services:
@@ -108,18 +123,12 @@ def get(name: str | None, namespace: str, output: str) -> None:
         click.echo(f"\nnot applied: {state.error}", err=True)
 
 
-@local.command()
+@local.command(help=_LOGS_HELP)
 @click.argument("name")
 @click.option("-n", "--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Namespace of NAME.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 def logs(name: str, namespace: str, follow: bool) -> None:
-    r"""Shows what the servers of a service have written.
-
-    \b
-    Examples:
-      openclaw local logs digits
-      openclaw local logs digits -f
-    """
+    """Shows what the servers of a service have written."""
     folder = _home().logs(namespace, name)
     if not folder.exists():
         state = _run(_state())
