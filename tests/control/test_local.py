@@ -73,6 +73,20 @@ async def test_a_killed_server_is_restarted(local: LocalMode, session: aiohttp.C
     assert await local.infer(session, "killed") == [2, 4, 6, 8]
 
 
+async def test_a_killed_gateway_is_started_again(local: LocalMode, session: aiohttp.ClientSession) -> None:
+    (gateway,) = [process for process in local.members() if process.name() == "envoy"]
+    gateway.kill()
+
+    async def answers() -> bool:
+        try:
+            return await local.infer(session, "first") == [2, 4, 6, 8]
+        except aiohttp.ClientError:
+            return False
+
+    await eventually(lambda: is_gone([gateway]))
+    await eventually(answers)
+
+
 async def test_a_server_that_hangs_gets_no_requests_and_is_restarted(
     local: LocalMode, session: aiohttp.ClientSession
 ) -> None:

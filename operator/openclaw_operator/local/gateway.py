@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _PATIENCE = 5.0  # seconds after which it is worth a warning that Envoy does not take its configuration
 _RESTART_SECONDS = 1.0
+_START_SECONDS = 30.0
+_STATS = "http://envoy/stats?filter=(version_text|update_rejected)$"
 
 
 class Gateway:
@@ -73,13 +75,13 @@ class Gateway:
         await asyncio.to_thread(self._write)
         self._process = process = await self._launch()
         ended = asyncio.create_task(process.wait())
-        ready = asyncio.create_task(self._until_taken(self._wanted))
-        await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
-        if not ready.done():
-            ready.cancel()
-            ended.cancel()
+        ready = asyncio.create_task(self._until_taken(self._wanted, refusable=True))
+        await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_SECONDS)
+        taken = ready.done() and not ready.exception()
+        for task in (ended, ready):
+            task.cancel()
+        if not taken:
             raise GatewayError(f"the gateway does not start on port {self.port}: {self._last_line()}")
-        ended.cancel()
 
     async def run(self) -> None:
         """Follows the cluster, and keeps Envoy running, until cancelled."""
@@ -147,14 +149,20 @@ class Gateway:
                 ports[key].append(port)
         return [Backend(key, tuple(sorted(numbers))) for key, numbers in ports.items()]
 
-    async def _until_taken(self, wanted: int) -> None:
-        """Returns once Envoy reports the versions that were written."""
+    async def _until_taken(self, wanted: int, *, refusable: bool = False) -> None:
+        """Returns once Envoy reports the versions that were written.
+
+        Raises:
+            GatewayError: Envoy refuses them, if that is to be known at once: it never comes up then.
+        """
         expected = envoy.version_stats(self._written)
         loop = asyncio.get_running_loop()
         warn_at = loop.time() + _PATIENCE
         connector = aiohttp.UnixConnector(str(self._admin))
         async with aiohttp.ClientSession(connector=connector) as session:
-            while not expected.items() <= (await _versions(session)).items():
+            while not expected.items() <= (stats := await _stats(session)).items():
+                if refusable and any(stats[name] != "0" for name in stats if name.endswith("update_rejected")):
+                    raise GatewayError("the configuration is refused")
                 if loop.time() > warn_at:
                     warn_at += 60
                     log.warning("the gateway does not take its configuration: %s", self._last_line())
@@ -171,11 +179,11 @@ class Gateway:
         return lines[-1] if lines else "it has said nothing"
 
 
-async def _versions(session: aiohttp.ClientSession) -> Mapping[str, str]:
-    """The versions that Envoy reports; none while it does not answer."""
+async def _stats(session: aiohttp.ClientSession) -> Mapping[str, str]:
+    """What Envoy has taken, and what it refuses; nothing while it does not answer."""
     try:
         timeout = aiohttp.ClientTimeout(total=1)
-        async with session.get("http://envoy/stats?filter=version_text$", timeout=timeout) as response:
+        async with session.get(_STATS, timeout=timeout) as response:
             lines = (await response.text()).splitlines()
     except (aiohttp.ClientError, TimeoutError):
         return {}
