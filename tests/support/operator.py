@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,9 +20,11 @@ from testcluster.process import run
 from testcluster.toolchain import require
 from testcluster.waiting import until
 
+from openclaw_operator.decide import PROGRESS_HOLD
 from support.markdown import REPOSITORY
 
 RELEASE = "openclaw"
+_RECONCILES = "openclaw_operator_reconciles_total"
 
 
 class Operator:
@@ -44,6 +47,7 @@ class Operator:
         self.settings = {
             "health_port": str(health),
             "metrics_port": str(metrics),
+            "lease_name": RELEASE,
             "lease_namespace": namespace,
             "lease_seconds": "3",
             "watch_namespaces": "" if cluster_wide else namespace,
@@ -51,7 +55,7 @@ class Operator:
             "default_memory": "16Mi",
             **settings,
         }
-        self.log = plane.logs / f"operator-{namespace}.log"
+        self.log = plane.directory / f"operator-{namespace}.log"
         self.process: asyncio.subprocess.Process | None = None
         self._kubeconfig: Path | None = None
 
@@ -97,14 +101,19 @@ class Operator:
             return False
 
     async def until_quiet(self) -> None:
-        """Waits until it leads and has nothing due."""
+        """Waits until it leads and has not looked at any service for longer than it holds a status back."""
+        last, since = -1.0, time.monotonic()
 
         async def quiet() -> bool:
+            nonlocal last, since
             if not await self.leads():
                 return False
             samples = await self.metrics()
-            seen = samples.get('openclaw_operator_reconciles_total{result="quiet"}', 0)
-            return seen > 0 and samples["openclaw_operator_queue_depth"] == 0
+            reconciles = sum(value for name, value in samples.items() if name.startswith(_RECONCILES))
+            if reconciles != last:
+                last, since = reconciles, time.monotonic()
+            still = time.monotonic() - since > PROGRESS_HOLD + 0.5
+            return still and reconciles > 0 and samples["openclaw_operator_queue_depth"] == 0
 
         await until(quiet, "the operator has nothing to do", timeout=60)
 
