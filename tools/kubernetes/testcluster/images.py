@@ -132,10 +132,10 @@ async def _is_known(tag: str) -> bool:
 
 
 async def _buildah(*arguments: str | Path) -> str:
-    # The vfs driver mounts nothing, so a build that is killed leaves nothing mounted.
+    # In a mount namespace that ends with it, so a build that is killed leaves nothing mounted.
     store = cache() / "buildah"
-    command = ["buildah", "--storage-driver=vfs", f"--root={store / 'root'}", f"--runroot={store / 'run'}"]
-    return await run(["nice", *command, *arguments], timeout=_BUILD_TIMEOUT)
+    command = ["buildah", "--storage-driver=overlay", f"--root={store / 'root'}", f"--runroot={store / 'run'}"]
+    return await run(["unshare", "--mount", "nice", *command, *arguments], timeout=_BUILD_TIMEOUT)
 
 
 def _images() -> Path:
