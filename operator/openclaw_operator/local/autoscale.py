@@ -64,7 +64,7 @@ def evaluate(
     """One evaluation of an autoscaler.
 
     Args:
-        autoscaler: The HorizontalPodAutoscaler, with an `openclaw` request per metric resolved by `requests_of`.
+        autoscaler: The HorizontalPodAutoscaler.
         samples: One for each pod that is not leaving; usage divided by the pod's request, so 1.0 is all of it.
         history: As returned by the evaluation before.
         replicas: What the target asks for now. 0 switches the autoscaler off.
@@ -123,10 +123,7 @@ def _proposed(samples: Sequence[Sample], resource: str, *, target: float, replic
     measured = [sample.usage[resource] for sample in samples if sample.ready and resource in sample.usage]
     if not measured:
         return None
-    ratio = sum(measured) / len(measured) / target
-    if abs(ratio - 1) <= TOLERANCE:
-        return replicas
-    if ratio > 1:
+    if sum(measured) / len(measured) > target:
         damped = sum(measured) / len(samples) / target
         count = len(samples)
         grows = damped > 1 + TOLERANCE

@@ -140,14 +140,13 @@ class PodRun:
         # Free now, and taken by somebody else by the time the server binds it: then it ends and gets another one.
         port = _free_port()
         try:
-            started = await self._start(port)
+            self.process = process = await self._start(port)
         except RefusedError as refused:
             self._report(replace(self._container, waiting=Waiting("CreateContainerConfigError", str(refused))))
             return None
         except OSError as error:
             self._report(replace(self._container, waiting=Waiting("CreateContainerError", str(error))))
             return None
-        self.process = process = started
         since = self._kubelet.clock()
         fresh = Container(restarts=self._container.restarts, last=self._container.last)
         self._report(replace(fresh, running=since, pid=process.pid, port=port))
@@ -179,6 +178,7 @@ class PodRun:
             await asyncio.wait({exited, leaving, unhealthy}, return_when=asyncio.FIRST_COMPLETED)
             if unhealthy.done() and not exited.done():
                 log.warning("pod %s is restarted: %s", self.name, unhealthy.result())
+            unhealthy.cancel()  # a server that is to end must not be found ready once more
             return await (exited if exited.done() else self._end(process))
         finally:
             for task in (exited, leaving, unhealthy):
