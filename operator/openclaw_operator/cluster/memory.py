@@ -202,7 +202,7 @@ def _validate(written: Manifest, live: Manifest | None) -> None:
             raise _refusal(reference, invalid.message) from invalid
     if live is None:
         return
-    paths = _IMMUTABLE.get(reference.kind, ())
+    paths: tuple[tuple[str, ...], ...] = _IMMUTABLE.get(reference.kind, ())
     if reference.kind == names.CONFIG_MAP.name and live.get("immutable"):
         paths = (("data",), ("immutable",))
     for path in paths:
