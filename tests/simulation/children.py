@@ -39,7 +39,7 @@ def owned_by(manager: str, *, subresource: str = "") -> list[Manifest]:
 def carried_out(decision: Decision, children: Iterable[Manifest], *, version: int = 1) -> list[Manifest]:
     """The children once everything of a decision was applied and deleted."""
     live: dict[Ref, Manifest] = {names.ref(child): child for child in children}
-    for manifest in (each for wave in decision.apply for each in wave):
+    for manifest in (each for wave in (*decision.apply, decision.later) for each in wave):
         reference = names.ref(manifest)
         live[reference] = stored(manifest, version=version, before=live.get(reference))
     for child in decision.delete:

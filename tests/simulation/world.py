@@ -155,8 +155,9 @@ def _timeless(value: Any) -> Any:
 
 _CHANCE = {
     "uid", "resourceVersion", "generation", "observedGeneration", "creationTimestamp", "lastTransitionTime",
-    "managedFields",
+    "managedFields", "openclaw.io/applied",
 }  # fmt: skip
+"""The stamp is a hash over, among others, the owner's UID."""
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ class World:
 
 
 def kinds(decision: Decision) -> list[list[str]]:
-    return [sorted(each["kind"] for each in wave) for wave in decision.apply]
+    return [sorted(each["kind"] for each in wave) for wave in (*decision.apply, decision.later) if wave]
 
 
 @given(spec=services.specs)
@@ -122,17 +122,11 @@ def test_going_through_another_spec_leaves_nothing_of_it_but_its_history(before:
         assert template == straight.deployment["spec"]["template"]
 
 
-def test_what_pods_need_is_there_before_what_starts_them() -> None:
+def test_what_pods_need_is_there_before_what_starts_them_and_what_looks_after_them_comes_last() -> None:
     assert kinds(World().decide()) == [
-        [
-            "ConfigMap",
-            "ControllerRevision",
-            "HorizontalPodAutoscaler",
-            "PodDisruptionBudget",
-            "Service",
-            "ServiceAccount",
-        ],
+        ["ConfigMap", "ControllerRevision", "Service", "ServiceAccount"],
         ["Deployment"],
+        ["HorizontalPodAutoscaler", "PodDisruptionBudget"],
     ]
 
 
@@ -410,7 +404,7 @@ def test_nothing_is_deleted_that_is_wanted_and_nothing_of_others(spec: Manifest,
     stranger["metadata"] |= {"name": "stranger", "ownerReferences": [], "labels": {"openclaw.io/service": "digits"}}
     world.children.append(stranger)
     decision = world.step()
-    applied = {names.ref(child) for wave in decision.apply for child in wave}
+    applied = {names.ref(child) for wave in (*decision.apply, decision.later) for child in wave}
     deleted = {names.ref(child) for child in decision.delete}
     assert not applied & deleted
     assert names.ref(stranger) not in applied | deleted
@@ -451,7 +445,7 @@ def test_a_refusal_writes_a_condition_and_nothing_else() -> None:
     world.settle()
     bad = {**world.manifest, "metadata": {**world.manifest["metadata"], "generation": 2}}
     decision = refuse(bad, Terminal("InvalidSpec", "spec.model: required"), world.observed, now=LATER)
-    assert (decision.apply, decision.delete) == ((), ())
+    assert (decision.apply, decision.later, decision.delete) == ((), (), ())
     assert [event.reason for event in decision.events] == ["InvalidSpec"]
     assert decision.status is not None
     told = {**bad, "status": decision.status}

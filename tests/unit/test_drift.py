@@ -76,7 +76,7 @@ def test_these_are_differences_and_their_path_is_named(desired: Manifest, live: 
 @given(spec=services.specs)
 def test_what_was_stored_as_applied_has_not_drifted(spec: Manifest) -> None:
     decision = decide(services.service(spec), Observed(), Config(), now="2026-01-01T00:00:00Z")
-    for child in (child for wave in decision.apply for child in wave):
+    for child in (child for wave in (*decision.apply, decision.later) for child in wave):
         assert drift(child, stored(child, version=7)) == []
 
 

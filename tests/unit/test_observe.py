@@ -25,7 +25,8 @@ def observed(*manifests: Manifest, uid: str = "uid-1") -> Observed:
 def test_children_are_sorted_into_slots_revisions_and_pods() -> None:
     everything = living(scaling={"minReplicas": 2})
     deployment = children.deployment_of(everything)
-    seen = observed(*everything[:-1], *children.rolled_out(deployment))
+    others = [each for each in everything if each["kind"] != "Deployment"]
+    seen = observed(*others, *children.rolled_out(deployment))
     assert len(seen.children) == 7
     assert [revision.number for revision in seen.revisions] == [1]
     assert seen.latest == seen.revisions[0]

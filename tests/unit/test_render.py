@@ -99,6 +99,7 @@ def test_the_same_service_gives_the_same_template(spec: Manifest) -> None:
 
 NOT_FOR_PODS: dict[str, st.SearchStrategy[Any]] = {
     "url_template": st.sampled_from(["http://{name}.{namespace}.svc", "http://localhost:8000/{namespace}/{name}"]),
+    "log_format": st.sampled_from(["text", "json"]),
     "revision_history_limit": st.integers(1, 100),
     "watch_namespaces": st.sampled_from([(), ("vision",)]),
     "workers": st.integers(1, 256),
