@@ -6,8 +6,9 @@ one of its events costs over a millisecond of CPU, and a service that comes up b
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kopf
@@ -126,7 +127,12 @@ def _watch_age(controller: Controller, kind: Kind) -> Callable[[], None]:
 
 
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    inside = kopf.login_with_service_account(**kwargs)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not (inside and host and port):
+        return inside or kopf.login_with_kubeconfig(**kwargs)
+    # As every other client finds the API server: kopf would ask DNS for it, which may be away when it matters most.
+    return replace(inside, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
