@@ -128,13 +128,14 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
 def _rolled_out(slot: Slot | None, revision: Revision, observed: Observed) -> bool:
     """Whether every pod is of the revision. More pods than are asked for, while scaling, do not matter.
 
-    Where the pods that serve say so already, the Deployment's own word is not waited for: it is behind with every
-    change of the number of replicas, and a service that is scaled is not rolled out anew.
+    While the Deployment's own word is out of date, as it is for a moment after every change of the number of
+    replicas, the pods that serve are believed: a service that is scaled is not rolled out anew.
     """
     if slot is None or slot.revision != revision.hash:
         return False
-    ready = observed.ready(revision.hash)
-    return (slot.settled and slot.updated == slot.existing > 0) or (ready > 0 and ready == observed.serving)
+    if slot.settled:
+        return slot.updated == slot.existing > 0
+    return 0 < observed.ready(revision.hash) == observed.serving
 
 
 def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, rolled_out: bool) -> tuple[str, str]:

@@ -226,14 +226,13 @@ def test_ready_is_true_only_for_this_generation_rolled_out_with_enough_pods_that
     assert all(
         each["observedGeneration"] == generation == status["observedGeneration"] for each in status["conditions"]
     )
-    others = [each for each in pods if each.ready and not each.leaving and each.revision != CURRENT]
-    if reason(status)[0] == "True":
-        assert slot is not None
-        assert slot.revision == CURRENT
-        assert len(answered) >= least
-        assert not others or (slot.settled and slot.updated == slot.existing)
-    elif slot is not None and slot.revision == CURRENT and len(answered) >= least:
-        assert others
+    if slot is None or slot.revision != CURRENT:
+        rolled_out = False
+    elif slot.settled:
+        rolled_out = slot.updated == slot.existing > 0
+    else:
+        rolled_out = all(each.revision == CURRENT for each in pods if each.ready and not each.leaving)
+    assert (reason(status)[0] == "True") == (rolled_out and len(answered) >= least)
 
 
 @given(slot=slots, pods=pods)
