@@ -6,6 +6,7 @@ a renewal that failed, not as the end of the process, and that a holder that sto
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from kubernetes.aio.leaderelection import electionconfig, leaderelection
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 _UNREACHABLE = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
+_RELEASE_ATTEMPTS = 3
 
 
 class LeaseLostError(Exception):
@@ -85,6 +87,8 @@ async def _nothing() -> None:
 
 
 class _Lock(LeaseLock):
+    _held = False  # whether it ever was
+
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         try:
             return await super().get(name, namespace)
@@ -98,21 +102,34 @@ class _Lock(LeaseLock):
             await self.api_instance.create_namespaced_lease(namespace, lease)
         except (ApiException, *_UNREACHABLE):
             return False
+        self._held = True
         return True
 
     async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
         try:
-            return bool(await super().update(name, namespace, updated_record))
+            updated = bool(await super().update(name, namespace, updated_record))
         except _UNREACHABLE:
             return False
+        self._held = self._held or updated
+        return updated
 
     async def release(self) -> None:
         """Gives the Lease back, so that another replica need not wait for it to run out."""
-        lease = self.lease_reference
-        if lease is None or lease.spec is None or lease.spec.holder_identity != self.identity:
+        if not self._held:
             return
-        lease.spec.holder_identity = None
-        try:
-            await self.api_instance.replace_namespaced_lease(self.name, self.namespace, lease)
-        except (ApiException, *_UNREACHABLE):
-            return  # it runs out by itself
+        for _ in range(_RELEASE_ATTEMPTS):
+            try:
+                # Read anew: what was read for the last renewal is older than that renewal.
+                lease = await self.api_instance.read_namespaced_lease(self.name, self.namespace)
+                if lease.spec is None or lease.spec.holder_identity != self.identity:
+                    return
+                lease.spec.holder_identity = None
+                await self.api_instance.replace_namespaced_lease(self.name, self.namespace, lease)
+            except ApiException as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    return  # it runs out by itself
+                # A renewal that was cancelled here was still carried out there.
+            except _UNREACHABLE:
+                return
+            else:
+                return
