@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+VERSION := 0.1.0
 BIN := $(VENV)/bin
 TESTCLUSTER := PYTHONPATH=tools/kubernetes $(BIN)/python -m testcluster
 PYTEST := $(BIN)/pytest
-CODE := operator runtime tests e2e benchmarks docs examples tools/kubernetes
+CODE := operator runtime tests e2e benchmarks examples docs images charts tools/kubernetes
 
 .PHONY: help
 help: ## List the targets
@@ -61,13 +62,16 @@ crds: install ## Write the CustomResourceDefinition to crds/, the chart and the 
 .PHONY: chart
 chart: install ## helm lint, helm-unittest and kubeconform
 	$(TESTCLUSTER) build helm helm-unittest kubeconform
+	PATH=$(CURDIR)/.cache/bin:$(CURDIR)/$(BIN):$$PATH charts/openclaw/ci/check
 
 .PHONY: images
 images: install ## Build the images with buildah (root on Debian)
+	$(TESTCLUSTER) build-image images/Dockerfile localhost/openclaw-runtime:$(VERSION) --context . --target runtime
+	$(TESTCLUSTER) build-image images/Dockerfile localhost/openclaw-operator:$(VERSION) --context . --target operator
 
 .PHONY: cluster-up
 cluster-up: install ## A real control plane with fake nodes; prints the KUBECONFIG (NODE=1: a whole node)
-	$(TESTCLUSTER) up $(if $(NODE),--node)
+	@$(TESTCLUSTER) up $(if $(NODE),--node,--fake-nodes 4)
 
 .PHONY: cluster-down
 cluster-down: install ## Stop what cluster-up started
@@ -75,14 +79,16 @@ cluster-down: install ## Stop what cluster-up started
 
 .PHONY: bench-operator
 bench-operator: install ## Time to Ready of 200 and 500 services beside plain Deployments
-	$(BIN)/python benchmarks/operator/run.py
+	PYTHONPATH=tools/kubernetes:tests $(BIN)/python benchmarks/operator/run.py $(ARGS)
 
 .PHONY: lock
-lock: ## Pin all dependencies anew
+lock: install ## Pin all dependencies anew
 	for extra in dev runtime operator; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --universal --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header --python-version 3.11 --output-file requirements/$$extra.lock --quiet; \
 	done
+	echo hatchling | $(BIN)/uv pip compile - --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --constraints requirements/dev.lock --output-file requirements/build.lock --quiet
 
 .PHONY: clean
 clean: ## Remove what the targets made, but the caches of tools

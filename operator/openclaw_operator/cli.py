@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import kopf
+import orjson
 import uvloop
 from kubernetes.aio import client
 from kubernetes.aio import config as kubeconfig
@@ -23,6 +24,12 @@ from openclaw_operator.controller import Controller
 from openclaw_operator.telemetry import Telemetry
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_RUN_HELP = """Run the operator until it is told to stop.
+
+It finds the cluster like kubectl does: from $KUBECONFIG, or as a pod from its service account. Settings are
+environment variables that begin with OPENCLAW_; `openclaw-operator settings` lists them.
+"""
+_LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger("openclaw_operator")
 
 
@@ -32,25 +39,13 @@ def main() -> None:
     """Reconciles InferenceServices of a Kubernetes cluster."""
 
 
-@main.command()
+@main.command(help=_RUN_HELP)
 @click.option("--verbose", "-v", is_flag=True, help="Log every reconcile.")
 def run(verbose: bool) -> None:
-    r"""Run the operator until it is told to stop.
-
-    \b
-    It finds the cluster like kubectl does: from $KUBECONFIG, or as a pod from its
-    service account. Settings are environment variables that begin with OPENCLAW_;
-    `openclaw-operator settings` lists them.
-    """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for chatty in ("kopf", "aiohttp", "asyncio", "kubernetes"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        uvloop.run(_run(Config.from_environment()))
+        config = Config.from_environment()
+        _log(config, verbose=verbose)
+        uvloop.run(_run(config))
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     except LeaseLostError as error:
@@ -63,6 +58,23 @@ def settings() -> None:
     for name, field in Config.model_fields.items():
         description = " ".join((field.description or "").split())
         click.echo(f"OPENCLAW_{name.upper()}={field.default if field.default else ''}\n    {description}")
+
+
+def _log(config: Config, *, verbose: bool) -> None:
+    """Logs to stderr; a library's chatter is left out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if config.log_format == "json" else logging.Formatter(_LOG_LINE))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+    for chatty in ("kopf", "aiohttp", "asyncio", "kubernetes"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": now(), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
 
 
 async def _run(config: Config) -> None:
@@ -122,10 +134,13 @@ async def _lead(controller: Controller, cluster: KubernetesCluster, *, config: C
 async def _connect() -> client.ApiClient:
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = 64
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-        kubeconfig.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        await kubeconfig.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            kubeconfig.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await kubeconfig.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (kubeconfig.ConfigException, OSError) as error:
+        raise ConfigError(f"no cluster to work on: {error}; set KUBECONFIG, or run in a pod") from error
     return client.ApiClient(configuration)
 
 

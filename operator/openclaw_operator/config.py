@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from openclaw_operator.api import quantity
 
@@ -33,6 +34,11 @@ def _template(value: str) -> str:
     return value
 
 
+def _explained(error: ErrorDetails) -> str:
+    variable = PREFIX + str(error["loc"][0]).upper()
+    return f"{variable}={error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
 class Config(BaseModel):
     """Settings of the operator. Each is read from the variable of its name in capitals, behind `OPENCLAW_`."""
 
@@ -48,6 +54,8 @@ class Config(BaseModel):
     """Memory request of pods whose service names neither a request nor a limit."""
     url_template: Annotated[str, AfterValidator(_template)] = "http://{name}.{namespace}.svc"
     """Where a service answers, with {name} and {namespace} for its own."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written."""
     revision_history_limit: int = Field(default=10, ge=1, le=100)
     """Revisions kept beside the current one."""
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from openclaw_operator import names
@@ -116,11 +116,14 @@ class Controller:
         if await self._carry_out(key, decision):
             # What was observed is older than what was just written: its status would be out of date at once.
             return "changed", 0.0
-        if remaining := self._held(key, decision):
-            return "held", remaining
-        self._holding.pop(key, None)
-        await self._tell(key, service, decision)
-        return "quiet" if decision.quiet else "told", None
+        remaining = self._held(key, decision)
+        if decision.status and not remaining:
+            self._holding.pop(key, None)
+            await self._tell(key, service, decision)
+            return "told", 0.0 if decision.later else None
+        if await self._apply_all(key, decision.later):
+            return "changed", 0.0
+        return ("held", remaining) if remaining else ("quiet", None)
 
     def _held(self, key: Key, decision: Decision) -> float:
         """Seconds for which the status is still to be held back."""
@@ -131,11 +134,15 @@ class Controller:
 
     async def _carry_out(self, key: Key, decision: Decision) -> bool:
         """Applies and deletes. Returns whether anything was written."""
-        waves = [[manifest for manifest in wave if not self._is_tolerated(manifest)] for wave in decision.apply]
-        for wave in waves:
-            await _together([self._apply(key, manifest) for manifest in wave])
+        applied = [await self._apply_all(key, wave) for wave in decision.apply]
         await _together([self._delete(key, child) for child in decision.delete])
-        return any(waves) or bool(decision.delete)
+        return any(applied) or bool(decision.delete)
+
+    async def _apply_all(self, key: Key, manifests: Iterable[Manifest]) -> bool:
+        """Applies them at the same time. Returns whether any was."""
+        wave = [manifest for manifest in manifests if not self._is_tolerated(manifest)]
+        await _together([self._apply(key, manifest) for manifest in wave])
+        return bool(wave)
 
     async def _apply(self, key: Key, manifest: Manifest) -> None:
         try:

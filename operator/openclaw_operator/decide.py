@@ -42,7 +42,8 @@ class Decision:
     """What to do now.
 
     Attributes:
-        apply: Manifests to apply, in waves: those of one wave in any order, a wave after the one before it.
+        apply: What pods need, and then what starts them, in waves: those of one wave in any order.
+        later: What runs beside pods that have started: to apply once nothing more urgent is to be done.
         delete: Children that are not wanted any more.
         status: The status to write; None where it is written already.
         events: What to tell.
@@ -50,6 +51,7 @@ class Decision:
     """
 
     apply: tuple[tuple[Manifest, ...], ...] = ()
+    later: tuple[Manifest, ...] = ()
     delete: tuple[Manifest, ...] = ()
     status: dict[str, Any] | None = None
     events: tuple[Event, ...] = ()
@@ -58,7 +60,7 @@ class Decision:
     @property
     def quiet(self) -> bool:
         """Whether nothing is written."""
-        return not (any(self.apply) or self.delete or self.status or self.events)
+        return not (any(self.apply) or self.later or self.delete or self.status or self.events)
 
 
 def decide(service: InferenceService, observed: Observed, config: Config, *, now: str) -> Decision:
@@ -72,7 +74,7 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
     """
     revision = current_revision(service, observed, config)
     desired = _desired(service, revision, observed)
-    waves = tuple(
+    *waves, later = (
         tuple(_locked(manifest, observed) for manifest in map(stamped, wave) if _differs(manifest, observed))
         for wave in desired
     )
@@ -82,6 +84,7 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
     written = status.served(service, revision, observed, least=least, url=url, now=now)
     return Decision(
         apply=tuple(wave for wave in waves if wave),
+        later=later,
         delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
         status=written if written != service.status else None,
         events=transitions(service.status, written),
@@ -147,18 +150,18 @@ def replicas(service: InferenceService, slot: Slot | None) -> int | None:
 
 def _desired(
     service: InferenceService, revision: Revision, observed: Observed
-) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...]]:
-    """Every child: first what pods need to start, then what starts them."""
+) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...], tuple[Manifest, ...]]:
+    """Every child: what pods need to start, what starts them, and what looks after them from then on."""
     count = replicas(service, observed.slots.get(STABLE))
-    optional = (autoscaler(service, slot=STABLE), disruption_budget(service))
-    first = (
+    before = (
         service_account(service),
         config_map(service, revision.server_config),
         controller_revision(service, revision),
         service_address(service),
-        *(manifest for manifest in optional if manifest),
     )
-    return first, (deployment(service, revision, slot=STABLE, replicas=count),)
+    after = (autoscaler(service, slot=STABLE), disruption_budget(service))
+    start = (deployment(service, revision, slot=STABLE, replicas=count),)
+    return before, start, tuple(manifest for manifest in after if manifest)
 
 
 def _differs(manifest: Manifest, observed: Observed) -> bool:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
 from openclaw_operator.cluster.port import ApiError, Listing
 from openclaw_operator.decide import Event
-from openclaw_operator.names import Key, Kind, Manifest
+from openclaw_operator.names import Key, Kind, Manifest, Ref
 
 Answer = TypeVar("Answer")
 
@@ -36,6 +37,7 @@ class Api:
         dead: Set once it is.
         rewrite: What is made of every object handed out.
         refuse: The sentence with which a manifest is refused, empty where it is taken.
+        past: The objects of which the first listing of each kind is made, in place of those there are.
     """
 
     def __init__(self, cluster: MemoryCluster, *, lives: int | None = None) -> None:
@@ -45,11 +47,13 @@ class Api:
         self.dead = asyncio.Event()
         self.rewrite: Rewrite = lambda manifest: manifest
         self.refuse: Callable[[Manifest], str] = lambda _: ""
+        self.past: dict[str, list[Manifest]] = {}
         self._cluster = cluster
 
     async def list(self, kind: Kind) -> Listing:
         listing = await self._request(lambda: self._cluster.list(kind))
-        return Listing(kind, tuple(map(self.rewrite, listing.items)))
+        items = self.past.pop(kind.name, listing.items)
+        return Listing(kind, tuple(map(self.rewrite, items)))
 
     async def apply(self, manifest: Manifest) -> Manifest:
         if sentence := self.refuse(manifest):
@@ -94,30 +98,45 @@ class Api:
         return answer
 
 
+class History:
+    """Every event of a cluster, and what there was after each of them."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self.events: list[tuple[str, Manifest]] = []
+        cluster.subscribe(lambda event, manifest: self.events.append((event, manifest)))
+
+    def objects(self, moment: int) -> dict[str, list[Manifest]]:
+        """What there was after so many events, by kind."""
+        alive: dict[Ref, Manifest] = {}
+        for event, manifest in self.events[:moment]:
+            if event == "DELETED":
+                del alive[names.ref(manifest)]
+            else:
+                alive[names.ref(manifest)] = manifest
+        return {kind: [each for ref, each in alive.items() if ref.kind == kind] for kind in names.KINDS}
+
+
 class Watch:
     """Carries events from a cluster to a controller, in order, a little late.
 
     Attributes:
         lossy: While set, every event is lost.
-        history: Every event there ever was, for repetition.
     """
 
     def __init__(self, cluster: MemoryCluster, deliver: Callable[[str, Manifest], None], *, rewrite: Rewrite) -> None:
         self.lossy = False
-        self.history: list[tuple[str, Manifest]] = []
         self._deliver = deliver
         self._rewrite = rewrite
         self._pending: asyncio.Queue[tuple[str, Manifest]] = asyncio.Queue()
         self._end = cluster.subscribe(self._seen)
 
     def _seen(self, event: str, manifest: Manifest) -> None:
-        self.history.append((event, manifest))
         if not self.lossy:
             self._pending.put_nowait((event, manifest))
 
-    def repeat(self, first: int = 0) -> None:
-        """Delivers what was delivered before once more: a watch that began anew at an old version."""
-        for event in self.history[first:]:
+    def repeat(self, events: Iterable[tuple[str, Manifest]]) -> None:
+        """Delivers what happened before: a watch that began at an old version."""
+        for event in events:
             self._pending.put_nowait(event)
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ from openclaw_operator.config import Config
 from openclaw_operator.controller import Controller
 from openclaw_operator.names import Key, Manifest, Ref
 from simulation import virtualtime
-from simulation.faults import Api, Watch
+from simulation.faults import Api, History, Watch
 from simulation.kubelet import Ailment, Kubelet, deployment_ref, healthy
 from simulation.services import manifest
 
@@ -53,6 +53,7 @@ class World:
         uids = itertools.count(1)
         self.config = config
         self.cluster = MemoryCluster(clock=virtualtime.timestamp, new_uid=lambda: f"uid-{next(uids)}")
+        self.history = History(self.cluster)
         self.kubelet = Kubelet(self.cluster, ailment)
         self.operators: list[Operator] = []
 
@@ -69,6 +70,13 @@ class World:
         """Starts an operator; it dies after so many writes, if it has `lives`."""
         self.operators.append(Operator(self.cluster, config or self.config, lives=lives))
         return self.operator
+
+    def start_in_the_past(self, moment: int) -> Operator:
+        """Starts an operator whose first view is that after so many events; the others follow, one by one."""
+        operator = self.start()
+        operator.api.past = self.history.objects(moment)
+        operator.watch.repeat(self.history.events[moment:])
+        return operator
 
     async def restart(self, config: Config | None = None) -> None:
         await self.operator.stop()
