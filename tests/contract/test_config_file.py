@@ -16,7 +16,8 @@ from openclaw.serving.app import build_app
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.metrics import Metrics
 from openclaw.storage import cache, uri
-from openclaw_operator.api.v1alpha1 import URI_SCHEMES, InferenceService, Model, Runtime, Warmup
+from openclaw_operator.api.spec import URI_SCHEMES, Model, Runtime, Warmup
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import PREFIX, Config
 from openclaw_operator.diagnose import diagnose
 from openclaw_operator.names import Manifest

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 
 from openclaw_operator.api.base import ApiModel
-from openclaw_operator.api.v1alpha1 import InferenceService, InferenceServiceSpec, Scaling
+from openclaw_operator.api.spec import InferenceServiceSpec, Scaling
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.errors import Terminal
 from simulation import services
 from simulation.services import having

@@ -1,10 +1,11 @@
 """What every model of the custom resource shares: camelCase names, rules in CEL, reserved fields."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -109,3 +110,24 @@ def _refusal(alias: str, name: str, mark: Reserved) -> Rule:
 def to_field(model: type[BaseModel], alias: str) -> str:
     """The Python name of the field that the custom resource calls `alias`."""
     return next(name for name, field in model.model_fields.items() if (field.alias or name) == alias)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the whole text matches; alone, `$` would let a line feed follow."""
+    return re.fullmatch(pattern, text) is not None
+
+
+def explain(invalid: ValidationError) -> str:
+    """The errors as sentences: `spec.scaling.minReplicas: 0: Input should be ...`."""
+    lines = []
+    for error in invalid.errors(include_url=False, include_context=False):
+        path = ".".join(str(part) for part in error["loc"])
+        value = error.get("input")
+        shown = f": {value!r}" if isinstance(value, str | int | float | bool) else ""
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "unknown field: check the spelling or remove it"
+        elif error["type"] == "model_type":
+            message = "must be an object with fields"
+        lines.append(f"{path}{shown}: {message}" if path else message)
+    return "; ".join(lines)

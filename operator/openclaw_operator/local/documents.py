@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from openclaw_operator.api import v1alpha1
+from openclaw_operator.api.base import explain
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.local.failures import DocumentError
 from openclaw_operator.names import Key, Manifest
@@ -130,7 +131,7 @@ def _document(node: yaml.Node, value: Any, *, file: Path) -> Document:
         InferenceService.model_validate(manifest)
     except ValidationError as invalid:
         place = min((_line(node, error["loc"]) for error in invalid.errors()), default=line)
-        raise DocumentError(f"{file}:{place}: {v1alpha1.explain(invalid)}") from invalid
+        raise DocumentError(f"{file}:{place}: {explain(invalid)}") from invalid
     return Document(manifest, file, line)
 
 

@@ -1,7 +1,8 @@
 """HorizontalPodAutoscaler: follows the load of the stable slot's pods."""
 
 from openclaw_operator import names
-from openclaw_operator.api.v1alpha1 import InferenceService, Scaling, ScalingTarget
+from openclaw_operator.api.spec import Scaling, ScalingTarget
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.names import Manifest
 from openclaw_operator.render.metadata import child
 

@@ -1,7 +1,8 @@
 """PodDisruptionBudget: how many pods a drain of nodes may take at a time."""
 
 from openclaw_operator import names
-from openclaw_operator.api.v1alpha1 import Disruption, InferenceService
+from openclaw_operator.api.spec import Disruption
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.names import Manifest
 from openclaw_operator.render.metadata import child
 

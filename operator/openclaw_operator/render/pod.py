@@ -3,7 +3,8 @@
 from typing import Any
 
 from openclaw_operator import names
-from openclaw_operator.api.v1alpha1 import InferenceService, Probe, Probes, Resources
+from openclaw_operator.api.spec import Probe, Probes, Resources
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import Config
 from openclaw_operator.names import Manifest
 from openclaw_operator.render import server_config

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from openclaw_operator import names
-from openclaw_operator.api.v1alpha1 import InferenceService, Probe
+from openclaw_operator.api.spec import Probe
+from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.names import Manifest
 from openclaw_operator.render.metadata import child
 
