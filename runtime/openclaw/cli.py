@@ -106,11 +106,24 @@ class _Serve(click.Command):
             ctx.exit(ConfigInvalid.exit_code)
 
 
+class _Port(click.ParamType[int | None]):
+    """A port; or what Kubernetes puts there for a Service named openclaw, which says nothing about us."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            return None
+        return click.INT.convert(value, param, ctx)
+
+
 @main.command(cls=_Serve, help=_SERVE_HELP)
 @click.argument("model", required=False)
 @click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
 @click.option("--name", help="The model's name in URLs. [default: the file's name without its ending]")
-@click.option("--port", type=int, envvar="OPENCLAW_PORT", help="Port to listen on; 0 takes a free one. [default: 8080]")
+@click.option(
+    "--port", type=_Port(), envvar="OPENCLAW_PORT", help="Port to listen on; 0 takes a free one. [default: 8080]"
+)
 @click.option("--host", envvar="OPENCLAW_HOST", help="Address to listen on. [default: 0.0.0.0]")
 @click.option("--threads", type=int, help="Threads for one inference. [default: this process's cores / workers]")
 @click.option("--workers", type=int, help="Processes that share the port. [default: 1]")

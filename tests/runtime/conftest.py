@@ -298,7 +298,7 @@ def _tool(name: str) -> str:
     folders = [os.environ.get("OPENCLAW_TOOLS_BIN", ""), str(Path(__file__).parents[2] / ".cache" / "bin")]
     found = shutil.which(name, path=os.pathsep.join([*filter(None, folders), os.environ.get("PATH", "")]))
     if found is None:
-        message = f"{name} is neither in OPENCLAW_TOOLS_BIN, .cache/bin nor PATH; `make tools` builds it"
+        message = f"{name} is neither in OPENCLAW_TOOLS_BIN, .cache/bin nor PATH; `make test` builds it"
         if "CI" in os.environ:
             pytest.fail(message)
         pytest.skip(message)

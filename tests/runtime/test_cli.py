@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.cli import main
+from openclaw.cli import main, serve
 from openclaw.errors import STARTUP_ERRORS, ModelInvalid, StartupError
 from openclaw.serving.termination import LIMIT_BYTES, failure_line, report_failure
 
@@ -103,3 +103,12 @@ def test_every_startup_error_has_an_exit_code_of_sysexits_and_is_known_by_its_re
     leaves = below(StartupError) - {StartupError}
     assert {error.__name__: error for error in leaves} == STARTUP_ERRORS
     assert {error.exit_code for error in leaves} == {75, 78}
+
+
+def test_the_port_that_kubernetes_makes_of_a_service_named_openclaw_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENCLAW_PORT", "tcp://10.96.0.12:80")
+    assert serve.make_context("serve", ["model.onnx"]).params["port"] is None
+    monkeypatch.setenv("OPENCLAW_PORT", "9000")
+    assert serve.make_context("serve", ["model.onnx"]).params["port"] == 9000

@@ -202,7 +202,9 @@ class Home:
         assert self._lock is not None
         os.close(self._lock)
         self._lock = None
-        for folder in (self.folder, self.folder.parent):
+        # The folder above is ours only where we named it.
+        ours = [self.folder.parent] if self.folder.parent.name == "openclaw" else []
+        for folder in (self.folder, *ours):
             try:
                 folder.rmdir()
             except OSError:  # somebody else's files are in it

@@ -126,6 +126,8 @@ def _check_fits(path: Path, grant: Grant) -> None:
 
 
 def _open_session(path: Path, threads: int) -> Any:
+    # It would leave a device identifier in the user's home.
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
