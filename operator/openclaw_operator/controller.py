@@ -116,14 +116,13 @@ class Controller:
         if await self._carry_out(key, decision):
             # What was observed is older than what was just written: its status would be out of date at once.
             return "changed", 0.0
-        remaining = self._held(key, decision)
-        if decision.status and not remaining:
-            self._holding.pop(key, None)
+        if remaining := self._held(key, decision):
+            return "held", remaining
+        self._holding.pop(key, None)
+        if decision.status:
             await self._tell(key, service, decision)
             return "told", 0.0 if decision.later else None
-        if await self._apply_all(key, decision.later):
-            return "changed", 0.0
-        return ("held", remaining) if remaining else ("quiet", None)
+        return ("changed", 0.0) if await self._apply_all(key, decision.later) else ("quiet", None)
 
     def _held(self, key: Key, decision: Decision) -> float:
         """Seconds for which the status is still to be held back."""
@@ -171,7 +170,7 @@ class Controller:
             await self._cluster.delete(child)
         except ApiError as error:
             raise Retry(f"{key}: deleting {names.ref(child)} failed: {error}", after=error.retry_after) from error
-        self.cache.remove(child)
+        self.cache.forget(child)
 
     async def _tell(self, key: Key, service: Manifest, decision: Decision) -> None:
         """Writes the status, then the events that go with it."""
@@ -184,11 +183,19 @@ class Controller:
                 return
             raise Retry(f"{key}: writing the status failed: {error}", after=error.retry_after) from error
         self.cache.put(live)
+        if _asked(live) != _asked(service):
+            # The answer holds a change whose own event is still on its way, and will be no news once it arrives.
+            self.queue.add(key)
         for event in decision.events:
             try:
                 await self._cluster.emit(service, event)
             except ApiError as error:
                 log.warning("%s: the event %s could not be recorded: %s", key, event.reason, error)
+
+
+def _asked(service: Manifest) -> tuple[str, int]:
+    """What tells one thing asked for from another: the object, and the generation of its spec."""
+    return service["metadata"].get("uid", ""), service["metadata"].get("generation", 0)
 
 
 def _unlocked(manifest: Manifest) -> Manifest:

@@ -1,12 +1,14 @@
 """The operator and a cluster that runs pods: what users, and others, do to it and what comes of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from openclaw_operator.config import Config
-from openclaw_operator.names import OWNED_KINDS, Manifest
+from openclaw_operator.names import OWNED_KINDS, Key, Manifest
 from simulation import services
+from simulation.faults import LATENCY
 from simulation.kubelet import deployment_ref, image_of, unpullable
 from simulation.services import having
 from simulation.world import KEY, World, simulate
@@ -238,6 +240,61 @@ def test_a_service_made_anew_under_its_old_name_comes_up_with_children_of_its_ow
         assert owners == {world.service["metadata"]["uid"]}
         assert {image_of(pod) for pod in world.pods()} == {"mine:2"}
         assert await world.quiet() == []
+
+    simulate(story)
+
+
+async def change(world: World) -> None:
+    await world.submit(having(runtime={"image": "mine:2"}))
+
+
+async def make_anew(world: World) -> None:
+    await world.withdraw()
+    await world.submit(having(runtime={"image": "mine:2"}))
+
+
+@pytest.mark.parametrize("meanwhile", [change, make_anew])
+def test_a_change_made_while_the_status_is_written_is_not_lost(meanwhile: Any) -> None:
+    """The answer to the status holds the change already; its event comes later and is older."""
+
+    async def story(world: World) -> None:
+        write_status = world.cluster.apply_status
+
+        async def write_the_last_word_after_the_change(key: Key, status: Manifest) -> Manifest:
+            if status["conditions"][0]["status"] == "True":
+                world.cluster.apply_status = write_status  # type: ignore[method-assign] - once, in a write
+                await meanwhile(world)
+            return await write_status(key, status)
+
+        world.start()
+        await world.submit()
+        await world.settle(60)
+        world.cluster.apply_status = write_the_last_word_after_the_change  # type: ignore[method-assign] - as above
+        await world.remove("Pod")
+        await world.settle(60)
+        assert world.ready()[0] == "True"
+        assert {image_of(pod) for pod in world.pods()} == {"mine:2"}
+
+    simulate(story)
+
+
+def test_a_pod_deleted_while_pods_are_listed_is_not_believed_to_live() -> None:
+    async def story(world: World) -> None:
+        world.start()
+        await world.submit(having(scaling={"minReplicas": 2, "maxReplicas": 2}))
+        await world.settle(60)
+        (pod, _) = world.pods()
+        listing = asyncio.create_task(world.operator.controller.resync())
+        await world.settle(LATENCY * 1.5)
+        world.operator.watch.lossy = True  # as its event comes before the answer to the listing, by hand
+        await world.cluster.delete(pod, grace=False)
+        world.operator.watch.lossy = False
+        world.operator.controller.seen("DELETED", pod)
+        await listing
+        await world.settle(60)
+        assert world.service["status"]["readyReplicas"] == 2
+        known = [each["metadata"]["name"] for each in world.operator.controller.cache.children(KEY)]
+        assert pod["metadata"]["name"] not in known
 
     simulate(story)
 

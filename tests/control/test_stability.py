@@ -102,14 +102,22 @@ class Turmoil(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 1))
     def repeat_events(self, share: float) -> None:
-        watch = self.world.operator.watch
-        watch.repeat(int(len(watch.history) * share))
+        events = self.world.history.events
+        self.world.operator.watch.repeat(events[int(len(events) * share) :])
 
     @rule(lives=st.none() | st.integers(0, 8))
     def kill(self, lives: int | None) -> None:
         async def restart() -> None:
             await self.world.operator.stop()
             self.world.start(lives=lives)
+
+        self.run(restart())
+
+    @rule(share=st.floats(0, 1))
+    def travel(self, share: float) -> None:
+        async def restart() -> None:
+            await self.world.operator.stop()
+            self.world.start_in_the_past(int(len(self.world.history.events) * share))
 
         self.run(restart())
 

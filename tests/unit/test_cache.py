@@ -110,6 +110,41 @@ def test_an_object_that_is_deleted_is_forgotten_unless_another_took_its_name() -
     assert cache.remove(child(4, uid="2")) is None
 
 
+def test_what_was_deleted_is_not_brought_back_by_a_listing_or_an_answer_that_is_late() -> None:
+    cache = Cache()
+    cache.put(child(1))
+    seen = cache.seen("Service")
+    cache.remove(child(2))
+    assert cache.put(child(1)) is None
+    assert cache.replace("Service", [child(1)], seen=seen) == set()
+    assert version_of(cache) is None
+    assert cache.put(child(3, uid="2")) == KEY
+
+
+def test_what_was_deleted_before_it_was_ever_seen_does_not_come_up_afterwards() -> None:
+    cache = Cache()
+    cache.remove(child(2))
+    assert cache.replace("Service", [child(1)], seen=frozenset()) == set()
+    assert version_of(cache) is None
+
+
+def test_what_was_asked_to_be_deleted_may_still_live_for_a_while() -> None:
+    cache = Cache()
+    cache.put(child(1))
+    assert cache.forget(child(1)) == KEY
+    leaving = child(2)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert cache.put(leaving) == KEY
+
+
+def test_the_memory_of_what_was_deleted_is_bounded() -> None:
+    cache = Cache()
+    for number in range(20_000):
+        cache.remove(child(1, uid=f"dead-{number}"))
+    assert cache.put(child(1, uid="dead-19999")) is None
+    assert cache.put(child(1, uid="dead-0")) == KEY
+
+
 def test_services_and_children_are_kept_apart_by_namespace() -> None:
     cache = Cache()
     cache.put(services.manifest())
@@ -128,6 +163,7 @@ def test_a_child_outlives_its_service_until_it_is_deleted_too() -> None:
     cache.put(services.manifest())
     cache.put(child(1))
     cache.remove(services.manifest())
+    assert cache.service(KEY) is None
     assert version_of(cache) == 1
     cache.remove(child(1))
     assert cache.children(KEY) == []

@@ -7,13 +7,21 @@ from openclaw_operator import names
 from openclaw_operator.cluster.slim import slim
 from openclaw_operator.names import Key, Manifest, Ref
 
+_DEAD = 8192
+"""Deleted objects remembered; far more than are deleted while a listing or an answer is on its way."""
+
 
 class Cache:
-    """Objects by service. Older versions never replace newer ones, in whatever order they arrive."""
+    """Objects by service. Older versions never replace newer ones, in whatever order they arrive.
+
+    What was deleted stays so: a listing asked for before, or an answer that is late, would bring it back, and nothing
+    would ever take it away again.
+    """
 
     def __init__(self) -> None:
         self._services: dict[Key, Manifest] = {}
         self._children: dict[Key, dict[Ref, Manifest]] = defaultdict(dict)
+        self._dead: dict[str, None] = {}
 
     def service(self, key: Key) -> Manifest | None:
         return self._services.get(key)
@@ -31,7 +39,7 @@ class Cache:
         if key is None:
             return None
         before = self._seen(key, manifest)
-        if before is not None and not _newer(manifest, before):
+        if manifest["metadata"].get("uid") in self._dead or (before is not None and not _newer(manifest, before)):
             return None
         if manifest["kind"] == names.SERVICE_KIND.name:
             self._services[key] = manifest
@@ -40,7 +48,15 @@ class Cache:
         return None if before is not None and _alike(manifest, before) else key
 
     def remove(self, manifest: Manifest) -> Key | None:
-        """Forgets the object, unless another one took its name since. Returns the service it belonged to."""
+        """Takes note that the object was deleted. Returns the service that it is news for."""
+        if uid := manifest["metadata"].get("uid"):
+            self._dead[uid] = None
+            if len(self._dead) > _DEAD:
+                del self._dead[next(iter(self._dead))]
+        return self.forget(manifest)
+
+    def forget(self, manifest: Manifest) -> Key | None:
+        """Drops the object, unless another one took its name since. Returns the service it belonged to."""
         key = names.key_of(manifest)
         if key is None:
             return None
