@@ -127,6 +127,8 @@ class Client:
             async with asyncio.timeout(30):
                 assert await process.stdout.readline() == b"running\n"
             yield result
+            assert process.stdin is not None
+            process.stdin.close()
             async with asyncio.timeout(30):
                 said, _ = await process.communicate()
             result.fill(json.loads(said))

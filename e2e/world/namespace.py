@@ -100,6 +100,10 @@ class Namespace:
         listed = {"apiVersion": "v1", "kind": "List", "items": manifests}
         await self.kubectl("apply", "--filename=-", input=json.dumps(listed))
 
+    async def patch(self, name: str, spec: Manifest) -> None:
+        """Merge `spec` into that of a service."""
+        await self.kubectl("patch", "claw", name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
     async def service(self, name: str) -> Service:
         """A service as it is now."""
         found = json.loads(await self.kubectl("get", "claw", name, "--output=json"))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from testcluster.audit import Request
 from testcluster.node import Node
 from testcluster.process import run
 
@@ -34,9 +35,12 @@ class Release:
         self._chart = chart
         self._helm = helm
         self._values = dict(VALUES)
+        self._installed = 0
+        self._refused: list[Request] = []
 
     async def install(self) -> str:
         """`helm install`; returns what it printed, when the operator is ready."""
+        self._installed = self._node.plane.audit.mark()
         return await self._apply("install", "--create-namespace")
 
     async def upgrade(self, values: Mapping[str, str]) -> str:
@@ -45,8 +49,19 @@ class Release:
         return await self._apply("upgrade")
 
     async def uninstall(self) -> str:
-        """`helm uninstall`; returns when nothing of the release is left."""
-        return await self._run("uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", "--timeout=60s")
+        """`helm uninstall`; returns what it printed, when the operator has ended."""
+        self._refused = self.refused()
+        said = await self._run("uninstall", NAME, f"--namespace={NAMESPACE}", "--wait", "--timeout=60s")
+        await self._until_no_pod()
+        return said
+
+    def refused(self) -> list[Request]:
+        """What the operator asked the API server for, without having the right to.
+
+        While the release is removed its rights go first: what is refused then does not count.
+        """
+        asked = self._node.plane.audit.requests(since=self._installed, user=USER)
+        return self._refused + [each for each in asked if not each.authorized]
 
     async def scale(self, replicas: int) -> None:
         """Have so many operators; returns when they are there, or gone."""
@@ -54,7 +69,7 @@ class Release:
         if replicas:
             await self.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=60s")
         else:
-            await self.kubectl("wait", "--for=delete", "pod", f"--selector={_SELECTOR}", "--timeout=60s")
+            await self._until_no_pod()
 
     async def pods(self) -> list[dict[str, Any]]:
         """The operator's pods that are not on their way out."""
@@ -64,6 +79,9 @@ class Release:
     async def kubectl(self, *arguments: str) -> str:
         """Run kubectl in the operator's namespace."""
         return await self._node.plane.kubectl(f"--namespace={NAMESPACE}", *arguments, timeout=90)
+
+    async def _until_no_pod(self) -> None:
+        await self.kubectl("wait", "--for=delete", "pod", f"--selector={_SELECTOR}", "--timeout=60s")
 
     async def _apply(self, verb: str, *flags: str) -> str:
         values = [f"--set-string={name}={value}" for name, value in self._values.items()]

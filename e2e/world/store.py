@@ -27,7 +27,7 @@ class Store:
     def __init__(self, node: Node, *, versitygw: Path) -> None:
         self._node = node
         self._folder = node.directory / "store"
-        server = [versitygw, f"--port={ADDRESS}:{_PORT}", "posix", self._folder]
+        server: list[str | Path] = [versitygw, f"--port={ADDRESS}:{_PORT}", "posix", self._folder]
         logs = node.directory / "logs"
         self._server = Component("store", server, log=logs / "store.log")
         self._silence = Component("silence", ["python3", "-I", "-c", _SILENCE], log=logs / "silence.log")
@@ -59,7 +59,7 @@ class Store:
         """Digest of an object."""
         return hashlib.sha256((self._folder / BUCKET / key).read_bytes()).hexdigest()
 
-    def secret(self, *, name: str = SECRET, hangs: bool = False) -> dict[str, object]:
+    def secret(self, *, name: str = SECRET, key: str = _KEY, hangs: bool = False) -> dict[str, object]:
         """The Secret that leads a service to the store, or to the one that hangs."""
         return {
             "apiVersion": "v1",
@@ -67,7 +67,7 @@ class Store:
             "metadata": {"name": name},
             "stringData": {
                 "AWS_ACCESS_KEY_ID": _ACCESS,
-                "AWS_SECRET_ACCESS_KEY": _KEY,
+                "AWS_SECRET_ACCESS_KEY": key,
                 "AWS_REGION": "us-east-1",
                 "AWS_ENDPOINT_URL": f"http://{ADDRESS}:{_SILENT_PORT if hangs else _PORT}",
             },

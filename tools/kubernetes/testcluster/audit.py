@@ -29,6 +29,8 @@ class Request:
     namespace: str
     name: str
     status: int
+    authorized: bool
+    """Whether the user has the right; admission may have refused the request all the same, with the same status."""
 
     @property
     def is_write(self) -> bool:
@@ -68,7 +70,9 @@ class AuditLog:
 
 
 def _request(event: dict[str, object]) -> Request:
-    user, target, answer = (_mapping(event, key) for key in ("user", "objectRef", "responseStatus"))
+    user, target, answer, notes = (
+        _mapping(event, key) for key in ("user", "objectRef", "responseStatus", "annotations")
+    )
     resource, subresource = str(target.get("resource", "")), str(target.get("subresource", ""))
     return Request(
         user=str(user.get("username", "")),
@@ -79,6 +83,7 @@ def _request(event: dict[str, object]) -> Request:
         namespace=str(target.get("namespace", "")),
         name=str(target.get("name", "")),
         status=int(str(answer.get("code", 0))),
+        authorized=notes.get("authorization.k8s.io/decision") != "forbid",
     )
 
 
