@@ -20,6 +20,10 @@ from openclaw_operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+_CONFLICT_DELAY = 1.0
+"""Seconds until a conflict is over: the newer version has arrived by then, though it need not be news. A delay that
+grows from one conflict to the next would outlast a rollout, in which a Deployment changes with every pod."""
+
 
 class Controller:
     """Brings every service of a cluster to what its spec asks for, and keeps it there."""
@@ -210,6 +214,8 @@ def _as_reconcile_error(key: Key, manifest: Manifest, error: ApiError) -> Retry 
         return Retry(f"{key}: the namespace is going away", after=30.0)
     if error.final:
         return Terminal("Rejected", f"the API server refuses {what}: {error}")
+    if error.status == 409 and error.retry_after is None:
+        return Retry(f"{key}: {what} was written by somebody else: {error}", after=_CONFLICT_DELAY)
     return Retry(f"{key}: applying {what} failed: {error}", after=error.retry_after)
 
 

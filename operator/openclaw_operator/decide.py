@@ -24,7 +24,7 @@ from openclaw_operator.render.service import service_address
 
 STABLE = "a"
 
-PROGRESS_HOLD = 2.0
+PROGRESS_HOLD = 5.0
 """Seconds: a state that is over sooner is not worth a write, and under load it is the writes that make it last."""
 
 
@@ -43,7 +43,7 @@ class Decision:
 
     Attributes:
         apply: What pods need, and then what starts them, in waves: those of one wave in any order.
-        later: What runs beside pods that have started: to apply once nothing more urgent is to be done.
+        later: What looks after pods that have started: to apply once `status` is written.
         delete: Children that are not wanted any more.
         status: The status to write; None where it is written already.
         events: What to tell.

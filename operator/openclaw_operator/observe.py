@@ -18,9 +18,6 @@ class Slot:
         revision: Revision of its template.
         replicas: Pods asked for.
         owns_replicas: Whether that number was last set by the operator, not by an autoscaler or a person.
-        settled: Whether Kubernetes has acted on the Deployment's newest generation.
-        updated: Pods of the newest template.
-        existing: Pods of any template.
         stalled: Kubernetes' sentence, when the rollout made no progress within its deadline.
         refused: Kubernetes' sentence, when pods could not even be created (quota, admission).
     """
@@ -28,9 +25,6 @@ class Slot:
     revision: str
     replicas: int
     owns_replicas: bool
-    settled: bool
-    updated: int
-    existing: int
     stalled: str = ""
     refused: str = ""
 
@@ -41,6 +35,7 @@ class Pod:
 
     Attributes:
         ready: Whether it counts as ready: its model answered an inference.
+        live: Whether it runs, or will: it has not ended, and is not being deleted.
         manifest: The pod as observed, for the diagnosis of what went wrong.
     """
 
@@ -48,7 +43,7 @@ class Pod:
     slot: str
     revision: str
     ready: bool
-    leaving: bool
+    live: bool
     manifest: Manifest
 
 
@@ -66,14 +61,19 @@ class Observed:
         """The revision that became current last."""
         return max(self.revisions, key=lambda revision: revision.number, default=None)
 
+    @property
+    def live(self) -> tuple[Pod, ...]:
+        """Pods that run, or will."""
+        return tuple(pod for pod in self.pods if pod.live)
+
     def ready(self, revision: str) -> int:
-        """Pods of a revision that answered an inference and are not leaving."""
-        return sum(pod.ready and not pod.leaving for pod in self.pods if pod.revision == revision)
+        """Live pods of a revision that answered an inference."""
+        return sum(pod.ready for pod in self.live if pod.revision == revision)
 
     @property
     def serving(self) -> int:
-        """Pods of any revision that answered an inference and are not leaving."""
-        return sum(pod.ready and not pod.leaving for pod in self.pods)
+        """Live pods of any revision that answered an inference."""
+        return sum(pod.ready for pod in self.live)
 
 
 def observe(children: Iterable[Manifest], *, owner_uid: str) -> Observed:
@@ -116,15 +116,16 @@ def _slot(deployment: Manifest) -> Slot:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     progressing = conditions.get("Progressing", {})
     failure = conditions.get("ReplicaFailure", {})
+    # What Kubernetes said of an earlier template is no news about this one.
+    current = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    stalled = current and progressing.get("reason") == "ProgressDeadlineExceeded"
+    refused = current and failure.get("status") == "True"
     return Slot(
         revision=_label(spec["template"], names.REVISION_LABEL),
         replicas=spec.get("replicas", 1),
         owns_replicas=owns_replicas(metadata.get("managedFields") or ()),
-        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
-        updated=status.get("updatedReplicas", 0),
-        existing=status.get("replicas", 0),
-        stalled=progressing.get("message", "") if progressing.get("reason") == "ProgressDeadlineExceeded" else "",
-        refused=failure.get("message", "") if failure.get("status") == "True" else "",
+        stalled=progressing.get("message", "") if stalled else "",
+        refused=failure.get("message", "") if refused else "",
     )
 
 
@@ -147,11 +148,12 @@ def is_ready(manifest: Manifest) -> bool:
 
 
 def _pod(manifest: Manifest) -> Pod:
+    phase = (manifest.get("status") or {}).get("phase")
     return Pod(
         name=manifest["metadata"]["name"],
         slot=_label(manifest, names.SLOT_LABEL),
         revision=_label(manifest, names.REVISION_LABEL),
         ready=is_ready(manifest),
-        leaving=manifest["metadata"].get("deletionTimestamp") is not None,
+        live=not manifest["metadata"].get("deletionTimestamp") and phase not in {"Failed", "Succeeded"},
         manifest=manifest,
     )

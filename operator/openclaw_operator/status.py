@@ -45,14 +45,13 @@ def served(
         url: Where the service answers.
         now: Time for conditions whose state changes, RFC 3339.
     """
-    slot = observed.slots.get("a")
     ready = observed.ready(revision.hash)
     aspects = _suspended(observed) if service.spec.suspend else _aspects(revision, observed, least=least)
     status: Status = {
         "observedGeneration": service.metadata.generation,
         "conditions": _conditions(aspects, service.status, generation=service.metadata.generation, now=now),
         "url": url,
-        "replicas": slot.existing if slot else 0,
+        "replicas": len(observed.live),
         "readyReplicas": ready,
         "selector": ",".join(f"{name}={value}" for name, value in names.selector(service.metadata.name).items()),
         "revision": revision.hash,
@@ -64,7 +63,7 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
     """The status of a service whose spec cannot be carried out: the last good state goes on serving."""
     before = service.get("status") or {}
     generation = service["metadata"].get("generation", 1)
-    serving, slot = observed.serving, observed.slots.get("a")
+    serving = observed.serving
     suffix = f"; {serving} pods of an earlier revision keep serving" if serving else ""
     aspects = [
         Aspect("Ready", "False", terminal.reason, terminal.message + suffix),
@@ -75,7 +74,7 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
         **{field: before[field] for field in _KEPT if field in before},
         "observedGeneration": generation,
         "conditions": _conditions(aspects, before, generation=generation, now=now),
-        "replicas": slot.existing if slot else 0,
+        "replicas": len(observed.live),
         "readyReplicas": serving,
         **_traffic(observed),
     }
@@ -83,7 +82,7 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
 
 def _traffic(observed: Observed) -> Status:
     """All of it goes to the one slot, which is called by the revision that most of the pods in service have."""
-    counted = Counter(pod.revision for pod in observed.pods if pod.ready and not pod.leaving)
+    counted = Counter(pod.revision for pod in observed.live if pod.ready)
     shares = [{"slot": "a", "revision": revision, "percent": 100} for revision, _ in counted.most_common(1)]
     return {"traffic": shares} if shares else {}
 
@@ -126,16 +125,12 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
 
 
 def _rolled_out(slot: Slot | None, revision: Revision, observed: Observed) -> bool:
-    """Whether every pod is of the revision. More pods than are asked for, while scaling, do not matter.
+    """Whether every live pod is of the revision. More pods than are asked for, while scaling, do not matter.
 
-    While the Deployment's own word is out of date, as it is for a moment after every change of the number of
-    replicas, the pods that serve are believed: a service that is scaled is not rolled out anew.
+    Told by the pods themselves: the counts of a Deployment run behind them, and behind each other.
     """
-    if slot is None or slot.revision != revision.hash:
-        return False
-    if slot.settled:
-        return slot.updated == slot.existing > 0
-    return 0 < observed.ready(revision.hash) == observed.serving
+    current = slot is not None and slot.revision == revision.hash
+    return current and {pod.revision for pod in observed.live} == {revision.hash}
 
 
 def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, rolled_out: bool) -> tuple[str, str]:
@@ -147,9 +142,10 @@ def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, 
 
 
 def _problem(slot: Slot | None, revision: Revision, observed: Observed) -> Problem | None:
-    pods = [pod.manifest for pod in observed.pods if pod.revision == revision.hash and not pod.leaving]
-    problem = diagnose(pods)
-    if problem:
+    # A pod that was evicted is not live any more, and still tells why.
+    pods = sorted((pod for pod in observed.pods if pod.revision == revision.hash), key=lambda pod: not pod.live)
+    remaining = [pod.manifest for pod in pods if not pod.manifest["metadata"].get("deletionTimestamp")]
+    if problem := diagnose(remaining):
         return problem
     if slot is None or slot.revision != revision.hash:
         return None

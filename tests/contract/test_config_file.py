@@ -177,9 +177,7 @@ def test_the_reason_why_a_server_did_not_start_becomes_the_reason_of_the_conditi
     assert (problem.reason, problem.message) == (error.__name__, "this is wrong, write that")
     service = services.service()
     revision = revision_of(service)
-    observed = Observed(
-        pods=(Pod(name="p", slot="a", revision=revision.hash, ready=False, leaving=False, manifest=pod),)
-    )
+    observed = Observed(pods=(Pod(name="p", slot="a", revision=revision.hash, ready=False, live=True, manifest=pod),))
     status = served(service, revision, observed, least=1, url="http://x", now="2026-01-01T00:00:00Z")
     assert condition(status, "Ready")["reason"] == error.__name__
     loaded = condition(status, "ModelLoaded")

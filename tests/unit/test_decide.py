@@ -206,7 +206,7 @@ def test_a_resumed_service_is_what_it_was_before(spec: Manifest) -> None:
 
 
 def slot(count: int, *, ours: bool) -> Slot:
-    return Slot(revision="r", replicas=count, owns_replicas=ours, settled=True, updated=count, existing=count)
+    return Slot(revision="r", replicas=count, owns_replicas=ours)
 
 
 FIXED = {"minReplicas": 2, "maxReplicas": 2}

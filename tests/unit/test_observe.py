@@ -31,11 +31,9 @@ def test_children_are_sorted_into_slots_revisions_and_pods() -> None:
     assert [revision.number for revision in seen.revisions] == [1]
     assert seen.latest == seen.revisions[0]
     slot = seen.slots["a"]
-    assert (slot.revision, slot.replicas, slot.existing, slot.updated) == (seen.revisions[0].hash, 2, 2, 2)
-    assert slot.settled
-    assert slot.owns_replicas
-    assert [(pod.slot, pod.revision, pod.ready, pod.leaving) for pod in seen.pods] == [
-        ("a", slot.revision, True, False)
+    assert (slot.revision, slot.replicas, slot.owns_replicas) == (seen.revisions[0].hash, 2, True)
+    assert [(pod.slot, pod.revision, pod.ready, pod.live) for pod in seen.pods] == [
+        ("a", slot.revision, True, True)
     ] * 2
     assert (seen.serving, seen.ready(slot.revision), seen.ready("another")) == (2, 2, 0)
 
@@ -68,7 +66,7 @@ def test_a_pod_that_is_leaving_serves_no_longer() -> None:
     leaving["metadata"]["deletionTimestamp"] = NOW
     seen = observed(deployment, leaving, children.pod(deployment, 1, ready=False))
     assert seen.serving == 0
-    assert [pod.leaving for pod in seen.pods] == [True, False]
+    assert [pod.live for pod in seen.pods] == [False, True]
 
 
 def test_pods_come_in_the_order_of_their_names_whatever_order_they_were_seen_in() -> None:
@@ -77,13 +75,21 @@ def test_pods_come_in_the_order_of_their_names_whatever_order_they_were_seen_in(
     assert [pod.name[-1] for pod in observed(*pods).pods] == ["0", "1", "2"]
 
 
-def test_a_deployment_that_its_controller_has_not_seen_is_not_settled() -> None:
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_not_live(phase: str) -> None:
     deployment = children.deployment_of(living())
-    assert not observed(deployment).slots["a"].settled
-    (settled, *_) = children.rolled_out(deployment)
-    assert observed(settled).slots["a"].settled
-    settled["metadata"]["generation"] += 1
-    assert not observed(settled).slots["a"].settled
+    ended = children.pod(deployment, 0)
+    ended["status"]["phase"] = phase
+    assert observed(deployment, ended).live == ()
+
+
+def test_what_kubernetes_said_of_an_earlier_template_is_no_news_about_this_one() -> None:
+    deployment = children.deployment_of(living())
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "late"}
+    deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"], "conditions": [late]}
+    assert observed(deployment).slots["a"].stalled == "late"
+    deployment["metadata"]["generation"] += 1
+    assert observed(deployment).slots["a"].stalled == ""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_a_deployment_that_its_controller_has_not_seen_is_not_settled() -> None:
 )
 def test_kubernetes_own_complaints_are_kept(condition: Manifest, stalled: str, refused: str) -> None:
     deployment = children.deployment_of(living())
-    deployment["status"] = {"conditions": [condition]}
+    deployment["status"] = {"observedGeneration": deployment["metadata"]["generation"], "conditions": [condition]}
     slot = observed(deployment).slots["a"]
     assert (slot.stalled, slot.refused) == (stalled, refused)
 

@@ -37,12 +37,12 @@ CRASHED: Manifest = {
 }
 
 
-def pod(revision: str = CURRENT, *, ready: bool = True, leaving: bool = False, manifest: Manifest | None = None) -> Pod:
+def pod(revision: str = CURRENT, *, ready: bool = True, live: bool = True, manifest: Manifest | None = None) -> Pod:
     manifest = manifest or {"metadata": {"name": "x"}}
-    return Pod(name="x", slot="a", revision=revision, ready=ready, leaving=leaving, manifest=manifest)
+    return Pod(name="x", slot="a", revision=revision, ready=ready, live=live, manifest=manifest)
 
 
-SETTLED = Slot(revision=CURRENT, replicas=2, owns_replicas=True, settled=True, updated=2, existing=2)
+SLOT = Slot(revision=CURRENT, replicas=2, owns_replicas=True)
 
 
 def told(slot: Slot | None, *pods: Pod, service: InferenceService | None = None, least: int = 2) -> dict[str, Any]:
@@ -67,17 +67,17 @@ STATES: dict[str, tuple[Slot | None, tuple[Pod, ...], dict[str, tuple[str, str]]
         },
     ),
     "pods are there, none loaded": (
-        SETTLED,
+        SLOT,
         (pod(ready=False), pod(ready=False)),
         {"Ready": ("False", "PodsStarting"), "ModelLoaded": ("Unknown", "Loading"), "Progressing": ("True", "PodsSt")},
     ),
     "one of two answered": (
-        SETTLED,
+        SLOT,
         (pod(), pod(ready=False)),
         {"Ready": ("False", "PodsStarting"), "Available": ("True", "PodsServing"), "ModelLoaded": ("True", "Loaded")},
     ),
     "all answered": (
-        SETTLED,
+        SLOT,
         (pod(), pod()),
         {
             "Ready": ("True", "InferenceAnswered"),
@@ -87,37 +87,37 @@ STATES: dict[str, tuple[Slot | None, tuple[Pod, ...], dict[str, tuple[str, str]]
         },
     ),
     "all answered, while the number of replicas changes": (
-        replace(SETTLED, replicas=4, settled=False),
+        replace(SLOT, replicas=4),
         (pod(), pod()),
         {"Ready": ("True", "InferenceAnswered"), "Progressing": ("False", "RolledOut")},
     ),
-    "of a Deployment that nobody has acted on yet": (
-        replace(SETTLED, settled=False),
+    "nobody has acted on the Deployment yet": (
+        SLOT,
         (pod(OLD), pod(OLD)),
         {"Ready": ("False", "RollingOut"), "Progressing": ("True", "RollingOut")},
     ),
     "enough answered, those before still serve": (
-        replace(SETTLED, existing=3, updated=2),
+        SLOT,
         (pod(), pod(), pod(OLD)),
         {"Ready": ("False", "RollingOut"), "Progressing": ("True", "RollingOut")},
     ),
     "all answered, of the revision before": (
-        replace(SETTLED, revision=OLD),
+        replace(SLOT, revision=OLD),
         (pod(OLD), pod(OLD)),
         {"Ready": ("False", "RollingOut"), "Available": ("True", "PodsServing"), "ModelLoaded": ("Unknown", "Loading")},
     ),
-    "enough answered, an old pod still leaves": (
-        replace(SETTLED, existing=3),
-        (pod(), pod(), pod(OLD)),
-        {"Ready": ("False", "RollingOut"), "ModelLoaded": ("True", "Loaded")},
+    "all answered, an old pod has ended and one is being deleted": (
+        SLOT,
+        (pod(), pod(), pod(OLD, live=False), pod(OLD, ready=False, live=False)),
+        {"Ready": ("True", "InferenceAnswered"), "ModelLoaded": ("True", "Loaded")},
     ),
     "answered once, leaving now": (
-        SETTLED,
-        (pod(leaving=True), pod(leaving=True)),
-        {"Ready": ("False", "PodsStarting"), "Available": ("False", "NoPodServing")},
+        SLOT,
+        (pod(live=False), pod(live=False)),
+        {"Ready": ("False", "RollingOut"), "Available": ("False", "NoPodServing")},
     ),
     "model is not there": (
-        SETTLED,
+        SLOT,
         (pod(ready=False, manifest=CRASHED), pod(ready=False, manifest=CRASHED)),
         {
             "Ready": ("False", "ModelNotFound"),
@@ -127,37 +127,37 @@ STATES: dict[str, tuple[Slot | None, tuple[Pod, ...], dict[str, tuple[str, str]]
         },
     ),
     "model of the new revision is not there, the old one serves": (
-        replace(SETTLED, updated=1, existing=3),
+        SLOT,
         (pod(ready=False, manifest=CRASHED), pod(OLD), pod(OLD)),
         {"Ready": ("False", "ModelNotFound"), "Available": ("True", "PodsServing")},
     ),
     "an old pod crashes while the new ones start": (
-        replace(SETTLED, updated=1, existing=3),
+        SLOT,
         (pod(ready=False), pod(OLD, ready=False, manifest=CRASHED), pod(OLD)),
         {"Ready": ("False", "RollingOut")},
     ),
     "one crashes beyond the fewest": (
-        replace(SETTLED, existing=3, updated=3),
+        SLOT,
         (pod(), pod(), pod(ready=False, manifest=CRASHED)),
         {"Ready": ("True", "InferenceAnswered")},
     ),
     "pods are refused": (
-        replace(SETTLED, existing=0, updated=0, refused="exceeded quota"),
+        replace(SLOT, refused="exceeded quota"),
         (),
         {"Ready": ("False", "PodsRefused"), "Progressing": ("False", "PodsRefused")},
     ),
     "the deadline passed": (
-        replace(SETTLED, stalled="ReplicaSet has timed out progressing"),
+        replace(SLOT, stalled="ReplicaSet has timed out progressing"),
         (pod(ready=False), pod(ready=False)),
         {"Ready": ("False", "ProgressDeadlineExceeded")},
     ),
     "the deadline of the revision before passed": (
-        replace(SETTLED, revision=OLD, stalled="timed out"),
+        replace(SLOT, revision=OLD, stalled="timed out"),
         (pod(OLD, ready=False),),
         {"Ready": ("False", "RollingOut")},
     ),
     "somebody scaled to zero": (
-        replace(SETTLED, replicas=0, owns_replicas=False, existing=0, updated=0),
+        replace(SLOT, replicas=0, owns_replicas=False),
         (),
         {"Ready": ("False", "ScaledToZero")},
     ),
@@ -174,13 +174,13 @@ def test_every_state_has_its_conditions(slot: Slot | None, pods: tuple[Pod, ...]
 
 def test_a_sentence_says_who_serves_while_something_is_wrong() -> None:
     _, pods, _ = STATES["model of the new revision is not there, the old one serves"]
-    message = condition(told(replace(SETTLED, updated=1, existing=3), *pods), "Ready")["message"]
+    message = condition(told(SLOT, *pods), "Ready")["message"]
     assert message == "no such file; 2 pods of an earlier revision keep serving"
 
 
 def test_a_suspended_service_says_so_and_what_to_do() -> None:
     suspended = services.service(having(suspend=True))
-    status = told(replace(SETTLED, replicas=0, existing=0, updated=0), service=suspended, least=0)
+    status = told(replace(SLOT, replicas=0), service=suspended, least=0)
     assert reason(status) == ("False", "Suspended")
     assert "set it to false to serve" in condition(status, "Ready")["message"]
     assert "ModelLoaded" not in [each["type"] for each in status["conditions"]]
@@ -191,9 +191,6 @@ slots = st.none() | st.builds(
     revision=st.sampled_from([CURRENT, OLD]),
     replicas=st.integers(0, 4),
     owns_replicas=st.booleans(),
-    settled=st.booleans(),
-    updated=st.integers(0, 4),
-    existing=st.integers(0, 4),
     stalled=st.sampled_from(["", "late"]),
     refused=st.sampled_from(["", "quota"]),
 )
@@ -202,7 +199,7 @@ pods = st.lists(
         pod,
         st.sampled_from([CURRENT, OLD]),
         ready=st.booleans(),
-        leaving=st.booleans(),
+        live=st.booleans(),
         manifest=st.sampled_from([CRASHED, {"metadata": {"name": "x"}}]),
     ),
     max_size=5,
@@ -221,24 +218,21 @@ def test_ready_is_true_only_for_this_generation_rolled_out_with_enough_pods_that
     *, slot: Slot | None, pods: list[Pod], least: int, generation: int
 ) -> None:
     status = told(slot, *pods, service=services.service(generation=generation), least=least)
-    answered = [each for each in pods if each.ready and not each.leaving and each.revision == CURRENT]
+    live = [each for each in pods if each.live]
+    answered = [each for each in live if each.ready and each.revision == CURRENT]
     assert status["readyReplicas"] == len(answered)
+    assert status["replicas"] == len(live)
     assert all(
         each["observedGeneration"] == generation == status["observedGeneration"] for each in status["conditions"]
     )
-    if slot is None or slot.revision != CURRENT:
-        rolled_out = False
-    elif slot.settled:
-        rolled_out = slot.updated == slot.existing > 0
-    else:
-        rolled_out = all(each.revision == CURRENT for each in pods if each.ready and not each.leaving)
+    rolled_out = slot is not None and slot.revision == CURRENT and all(each.revision == CURRENT for each in live)
     assert (reason(status)[0] == "True") == (rolled_out and len(answered) >= least)
 
 
 @given(slot=slots, pods=pods)
 def test_all_shares_of_the_traffic_sum_to_a_hundred_or_nobody_answers(slot: Slot | None, pods: list[Pod]) -> None:
     shares = told(slot, *pods).get("traffic", [])
-    serving = {each.revision for each in pods if each.ready and not each.leaving}
+    serving = {each.revision for each in pods if each.ready and each.live}
     assert sum(share["percent"] for share in shares) == (100 if serving else 0)
     assert {share["revision"] for share in shares} <= serving
 
@@ -297,9 +291,9 @@ def test_a_refused_spec_keeps_what_was_said_of_the_pods_that_serve(slot: Slot | 
 
 
 def test_a_refused_spec_does_not_hide_that_the_pods_that_served_are_gone() -> None:
-    before = told(SETTLED, pod(), pod())
-    status = refused(services.manifest({}, status=before), TERMINAL, Observed(slots={"a": SETTLED}), now=NOW)
-    assert (status["replicas"], status["readyReplicas"]) == (2, 0)
+    before = told(SLOT, pod(), pod())
+    status = refused(services.manifest({}, status=before), TERMINAL, Observed(slots={"a": SLOT}), now=NOW)
+    assert (status["replicas"], status["readyReplicas"]) == (0, 0)
     assert "traffic" not in status
 
 

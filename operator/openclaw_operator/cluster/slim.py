@@ -7,7 +7,6 @@ from openclaw_operator import names
 from openclaw_operator.names import Manifest
 
 _POD_CONDITIONS = {"Ready", "PodScheduled"}
-_DEPLOYMENT_STATUS = ("observedGeneration", "updatedReplicas", "replicas")
 _CONDITION = ("type", "status", "reason", "message")
 _CONTAINER_STATUS = ("name", "image", "state", "lastState", "restartCount")
 
@@ -33,7 +32,7 @@ def slim(manifest: Mapping[str, Any]) -> Manifest:
 
 
 def _pod_status(status: Mapping[str, Any]) -> Manifest:
-    kept = _only(("reason", "message"), status)
+    kept = _only(("phase", "reason", "message"), status)
     kept["conditions"] = [
         _only(_CONDITION, each) for each in status.get("conditions") or [] if each["type"] in _POD_CONDITIONS
     ]
@@ -44,7 +43,7 @@ def _pod_status(status: Mapping[str, Any]) -> Manifest:
 
 
 def _deployment_status(status: Mapping[str, Any]) -> Manifest:
-    kept = _only(_DEPLOYMENT_STATUS, status)
+    kept = _only(("observedGeneration",), status)
     kept["conditions"] = [_only(_CONDITION, each) for each in status.get("conditions") or [] if _is_failure(each)]
     return kept
 
