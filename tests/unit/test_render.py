@@ -274,18 +274,26 @@ def test_a_variable_of_the_user_replaces_the_operators_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("startup", "seconds"),
+    ("startup", "seconds", "download"),
     [
-        ({}, 600),
-        ({"periodSeconds": 2, "failureThreshold": 30}, 60),
-        ({"periodSeconds": 86400}, 86400),
-        ({"periodSeconds": 86400, "failureThreshold": 100000}, 86400),
+        ({}, 600, 540),
+        ({"failureThreshold": 1}, 1, 1),
+        ({"failureThreshold": 5}, 5, 3),
+        ({"failureThreshold": 15}, 15, 10),
+        ({"periodSeconds": 2, "failureThreshold": 30}, 60, 54),
+        ({"periodSeconds": 86400}, 86400, 77760),
+        ({"periodSeconds": 86400, "failureThreshold": 100000}, 86400, 77760),
     ],
 )
-def test_the_time_to_start_is_what_the_probe_gives_but_at_most_a_day(startup: Manifest, seconds: int) -> None:
-    """More than the runtime takes for a time-out, or than 32 bits hold, would be refused only by then."""
+def test_the_time_to_start_is_what_the_probe_gives_but_at_most_a_day(
+    startup: Manifest, seconds: int, download: int
+) -> None:
+    """More than the runtime takes for a time-out, or than 32 bits hold, would be refused only by then.
+
+    The download has less: whoever is killed by the probe cannot say any more what it waited for.
+    """
     service = services.service(having(probes={"startup": startup}))
     revision = revision_of(service)
-    assert json.loads(revision.server_config)["model"]["downloadTimeoutSeconds"] == seconds
+    assert json.loads(revision.server_config)["model"]["downloadTimeoutSeconds"] == download
     rendered = deployment(service, revision, slot="a", replicas=1)
     assert rendered["spec"]["progressDeadlineSeconds"] == seconds + 60

@@ -16,6 +16,9 @@ STARTUP = Probe(period_seconds=1, failure_threshold=600, timeout_seconds=2)
 LONGEST = 86400
 """Longest time to start, in seconds: the runtime takes no longer time-out, and Kubernetes counts in 32 bits."""
 
+LEAST_RESERVE = 5
+"""Seconds of the time to start that are kept for what is no download: the process comes up, the model is loaded."""
+
 
 def startup_seconds(service: InferenceService) -> int:
     """Seconds that a pod has to download, load and warm up its model, at most `LONGEST`."""
@@ -25,6 +28,16 @@ def startup_seconds(service: InferenceService) -> int:
     return min(period * (probe.failure_threshold or STARTUP.failure_threshold or 600), LONGEST)
 
 
+def download_seconds(service: InferenceService) -> int:
+    """Seconds that the download may take.
+
+    Fewer than the pod has to start: a server that the startup probe kills cannot say any more what it waited for.
+    """
+    seconds = startup_seconds(service)
+    reserve = max(LEAST_RESERVE, seconds // 10)
+    return max(1, seconds - min(reserve, seconds // 2))
+
+
 def server_config(service: InferenceService) -> str:
     """The configuration file, as text."""
     spec = service.spec
@@ -32,7 +45,7 @@ def server_config(service: InferenceService) -> str:
         "name": spec.model.name or service.metadata.name,
         "uri": spec.model.uri,
         "format": spec.model.format,
-        "downloadTimeoutSeconds": startup_seconds(service),
+        "downloadTimeoutSeconds": download_seconds(service),
     }
     if spec.model.sha256:
         model["sha256"] = spec.model.sha256

@@ -39,9 +39,22 @@ class Model:
 
     @classmethod
     def from_file(
-        cls, path: Path, *, name: str | None = None, threads: int | None = None, grant: Grant | None = None
+        cls,
+        path: Path,
+        *,
+        name: str | None = None,
+        threads: int | None = None,
+        grant: Grant | None = None,
+        source: str | None = None,
     ) -> Model:
-        """Loads an ONNX file; ``threads`` default to the whole cores this process is granted.
+        """Loads an ONNX file.
+
+        Args:
+            path: the file.
+            name: the model's name, by default the file's without its ending.
+            threads: for one inference, by default the whole cores this process is granted.
+            grant: what this process is granted.
+            source: what errors call the file, when it is a copy of what the user named.
 
         Raises:
             ModelNotFound, ModelInvalid, OutOfMemory: with the sentence a user needs.
@@ -49,7 +62,7 @@ class Model:
         grant = grant or read_grant()
         threads = threads or default_threads(grant.cores)
         _check_fits(path, grant)
-        return cls(_open_session(path, threads), name=name or path.stem, threads=threads)
+        return cls(_open_session(path, threads, source=source or path.name), name=name or path.stem, threads=threads)
 
     def run(self, inputs: Mapping[str, npt.ArrayLike], *, outputs: Iterable[str] | None = None) -> dict[str, Array]:
         """Runs one inference.
@@ -125,7 +138,7 @@ def _check_fits(path: Path, grant: Grant) -> None:
         )
 
 
-def _open_session(path: Path, threads: int) -> Any:
+def _open_session(path: Path, threads: int, *, source: str) -> Any:
     # It would leave a device identifier in the user's home.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -137,19 +150,18 @@ def _open_session(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except MemoryError as error:
-        raise OutOfMemory(f"out of memory while loading {path.name}; raise the memory limit") from error
+        raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
     except Exception as error:
         # onnxruntime's exceptions have no common base below Exception.
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
-            raise OutOfMemory(f"out of memory while loading {path.name}; raise the memory limit") from error
-        raise ModelInvalid(_why_invalid(path, error)) from error
+            raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
+        raise ModelInvalid(_why_invalid(error, source=source, size=path.stat().st_size)) from error
 
 
-def _why_invalid(path: Path, error: Exception) -> str:
-    size = path.stat().st_size
+def _why_invalid(error: Exception, *, source: str, size: int) -> str:
     if isinstance(error, ort_errors.InvalidProtobuf) or "No graph was found" in str(error):
-        return f"{path.name} ({size:,} bytes) is not an ONNX model, or was cut short: {_brief(error)}"
-    return f"{path.name} cannot be executed by onnxruntime {onnxruntime.__version__}: {_brief(error)}"
+        return f"{source} ({size:,} bytes) is not an ONNX model, or was cut short: {_brief(error)}"
+    return f"{source} cannot be executed by onnxruntime {onnxruntime.__version__}: {_brief(error)}"
 
 
 def _brief(error: Exception) -> str:

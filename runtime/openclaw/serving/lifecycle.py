@@ -87,7 +87,8 @@ async def fetch_model(config: ServerConfig, cache_dir: Path) -> Path:
 
 def load_model(config: ServerConfig, path: Path) -> Model:
     """Loads and warms up; takes as long as the model needs."""
-    model = Model.from_file(path, name=config.model.name, threads=threads_of(config))
+    source = str(parse(config.model.uri))
+    model = Model.from_file(path, name=config.model.name, threads=threads_of(config), source=source)
     log.info("loaded %s with %d thread(s)", path, model.threads)
     warm_up(model, config.model.warmup.requests)
     return model
