@@ -1,6 +1,7 @@
 """A cluster that runs pods, an operator beside it, and the user of both: a whole day of it takes milliseconds."""
 
 import asyncio
+import copy
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -137,11 +138,16 @@ class World:
         return sorted(each["metadata"]["name"] for each in self.cluster.all(kind))
 
     async def edit(self, kind: str, change: Callable[[Manifest], Any]) -> None:
-        """`kubectl edit` of the only object of a kind: what is written is owned by kubectl from then on."""
+        """`kubectl edit` of the only object of a kind: the fields that change are owned by kubectl from then on."""
         (live,) = self.cluster.all(kind)
-        edited = {field: value for field, value in live.items() if field != "status"}
+        edited = copy.deepcopy(live)
         change(edited)
-        await self.cluster.apply(edited, manager="kubectl")
+        head = {"apiVersion": live["apiVersion"], "kind": kind}
+        identity = {"name": live["metadata"]["name"], "namespace": live["metadata"]["namespace"]}
+        changed = _changed(live, edited)
+        await self.cluster.apply(
+            {**changed, **head, "metadata": {**changed.get("metadata", {}), **identity}}, manager="kubectl"
+        )
 
     async def remove(self, kind: str) -> None:
         """`kubectl delete` of every object of a kind."""
@@ -151,6 +157,18 @@ class World:
     def state(self) -> dict[Ref, Manifest]:
         """Everything there is, without what differs from one run to another: times, counts and chance."""
         return {names.ref(each): _timeless(each) for each in self.objects() if each["kind"] != names.POD.name}
+
+
+def _changed(before: Manifest, after: Manifest) -> Manifest:
+    """The fields of `after` that are not as they were."""
+    changed = {}
+    for name, value in after.items():
+        if isinstance(value, dict) and isinstance(before.get(name), dict):
+            if inner := _changed(before[name], value):
+                changed[name] = inner
+        elif value != before.get(name):
+            changed[name] = value
+    return changed
 
 
 def _timeless(value: Any) -> Any:
