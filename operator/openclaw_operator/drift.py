@@ -39,7 +39,10 @@ def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
             yield path
             return
         for field, value in desired.items():
-            yield from _differences(value, live.get(field), path=f"{path}.{field}" if path else field)
+            other = live.get(field)
+            # Nearly all of it is equal nearly always, and a comparison of whole values costs next to nothing.
+            if value != other:
+                yield from _differences(value, other, path=f"{path}.{field}" if path else field)
     elif isinstance(desired, list):
         if not desired and live is None:
             return
@@ -67,7 +70,7 @@ def _aligned(desired: list[Any], live: list[Any]) -> list[Any] | None:
 
 
 def _same(desired: object, live: object) -> bool:
-    if desired == live and type(desired) is type(live):
+    if desired == live:
         return True
     # The API server drops empty strings of optional fields and writes quantities in their shortest form.
     return (desired == "" and live is None) or quantity.equal(desired, live)
