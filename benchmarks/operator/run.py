@@ -1,7 +1,8 @@
 """Time to Ready of many InferenceServices at once, beside the floor: as many plain Deployments and Services.
 
 Each measurement has a control plane of its own, floor and operator in turn, so that neither inherits the other's
-load. Pods become Ready on fake nodes: what is measured is the control plane, not kubelets and images.
+load. Both are created as people do it, by one `kubectl create` of one file, with kubectl's own limit of requests a
+second. Pods become Ready on fake nodes: what is measured is the control plane, not kubelets and images.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from kubernetes.aio import client
 from kubernetes.aio import config as kubeconfig
 from testcluster import ControlPlane
@@ -33,7 +35,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 NAMESPACE = "bench"
 NODES = 10
-CREATORS = 16
 LIMIT = 600  # seconds that one measurement may take
 
 
@@ -80,12 +81,12 @@ async def _measure(subject: str, count: int) -> Measurement:
             await plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
             await plane.kubectl("create", "namespace", NAMESPACE)
             async with _client(plane) as api:
-                return await (_floor(api, count) if subject == "floor" else _operator(plane, api, count=count))
+                return await (_floor if subject == "floor" else _operator)(plane, api, count=count)
 
 
-async def _floor(api: client.ApiClient, count: int) -> Measurement:
+async def _floor(plane: ControlPlane, api: client.ApiClient, *, count: int) -> Measurement:
     manifests = [each for number in range(count) for each in _plain(f"s{number}")]
-    times = await _time_to_ready(api, names.DEPLOYMENT, manifests, condition="Available", count=count)
+    times = await _time_to_ready(plane, api, manifests=manifests, kind=names.DEPLOYMENT, condition="Available")
     return _measurement("floor", times)
 
 
@@ -95,7 +96,7 @@ async def _operator(plane: ControlPlane, api: client.ApiClient, *, count: int) -
     async with running(operator):
         await until(operator.leads, "the operator leads", timeout=30)
         manifests = [manifest(f"s{number}") for number in range(count)]
-        times = await _time_to_ready(api, names.SERVICE_KIND, manifests, condition="Ready", count=count)
+        times = await _time_to_ready(plane, api, manifests=manifests, kind=names.SERVICE_KIND, condition="Ready")
         await operator.until_quiet()
         asked = list(plane.audit.requests(user=operator.user))
         assert operator.process is not None
@@ -126,10 +127,17 @@ async def _observed(operator: Operator, count: int) -> bool:
 
 
 async def _time_to_ready(
-    api: client.ApiClient, kind: names.Kind, manifests: list[dict[str, Any]], *, condition: str, count: int
+    plane: ControlPlane,
+    api: client.ApiClient,
+    *,
+    manifests: list[dict[str, Any]],
+    kind: names.Kind,
+    condition: str,
 ) -> list[float]:
-    """Creates everything as fast as the API server takes it; seconds until each object of `kind` had `condition`."""
+    """Creates everything; seconds from the beginning until each object of `kind` had `condition`."""
     cluster = KubernetesCluster(api, namespaces=(NAMESPACE,), telemetry=Telemetry(), now=now)
+    count = sum(each["kind"] == kind.name for each in manifests)
+    file = yaml.safe_dump_all(manifests)
     since = (await cluster.list(kind)).version
     started = time.monotonic()
     ready: dict[str, float] = {}
@@ -141,31 +149,16 @@ async def _time_to_ready(
                 if len(ready) == count:
                     return
 
+    create = plane.kubectl("create", "--namespace", NAMESPACE, "--filename=-", input=file, timeout=LIMIT)
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as group:
         group.create_task(watch())
-        group.create_task(_create_all(api, manifests))
+        group.create_task(create)
     return sorted(ready.values())
 
 
 def _holds(seen: dict[str, Any], condition: str) -> bool:
     conditions = (seen.get("status") or {}).get("conditions") or []
     return any(each["type"] == condition and each["status"] == "True" for each in conditions)
-
-
-async def _create_all(api: client.ApiClient, manifests: list[dict[str, Any]]) -> None:
-    slots = asyncio.Semaphore(CREATORS)
-
-    async def create(body: dict[str, Any]) -> None:
-        kind = names.KINDS[body["kind"]]
-        root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-        url = f"{api.configuration.host}{root}/namespaces/{NAMESPACE}/{kind.plural}"
-        async with slots:
-            answer = await api.call_api("POST", url, {"Content-Type": "application/json"}, body)
-            if answer.status >= 300:
-                raise click.ClickException(f"creating {body['metadata']['name']}: {(await answer.read()).decode()}")
-            await answer.read()
-
-    await asyncio.gather(*(create(body) for body in manifests))
 
 
 def _plain(name: str) -> list[dict[str, Any]]:
@@ -192,7 +185,6 @@ def _plain(name: str) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def _client(plane: ControlPlane) -> AsyncIterator[client.ApiClient]:
     configuration = client.Configuration()
-    configuration.connection_pool_maxsize = CREATORS * 2
     await kubeconfig.load_kube_config(  # type: ignore[no-untyped-call]
         config_file=str(plane.kubeconfig), client_configuration=configuration
     )
