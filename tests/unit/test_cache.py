@@ -239,7 +239,13 @@ def test_whatever_is_decided_from_whole_objects_is_decided_from_slim_ones(spec: 
             }
         ]
     }
-    for state in (children.rolled_out(deployment), [deployment, children.pod(deployment, 0, ready=False, **crashed)]):
+    evicted = children.pod(deployment, 1, phase="Failed", reason="Evicted", message="low on memory")
+    states = (
+        children.rolled_out(deployment),
+        [deployment, children.pod(deployment, 0, ready=False, **crashed)],
+        [deployment, children.pod(deployment, 0), evicted],
+    )
+    for state in states:
         whole = [*(each for each in living if each is not deployment), *state]
         decisions = [
             decide(service, observe(each, owner_uid="uid-1"), Config(), now="2026-01-01T00:00:00Z")
