@@ -25,6 +25,7 @@ FIRST_BUILD_SECONDS = 1500
 """For what the first test waits on an empty cache: a Debian, and the packages of two images."""
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not selected are gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give time to whichever test comes first and builds the images: it may be any that is selected."""
     for item in items:
@@ -38,6 +39,14 @@ def _not_here(reason: MissingToolError) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(str(reason))
     pytest.skip(str(reason))
+
+
+async def _tool(name: str) -> Path:
+    """Path of a command; without it the tests that need it are skipped."""
+    try:
+        return (await require(name))[name]
+    except MissingToolError as missing:
+        _not_here(missing)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -57,10 +66,13 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def operator(node: Node) -> AsyncIterator[Release]:
     """The chart, installed with images of this working tree, in a namespace that admits only restricted pods."""
-    await images.build_and_load(node, REPOSITORY)
+    try:
+        await images.build_and_load(node, REPOSITORY)
+    except MissingToolError as missing:
+        _not_here(missing)
     await node.plane.kubectl("create", "namespace", release.NAMESPACE)
     await node.plane.kubectl("label", "namespace", release.NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    installed = Release(node, chart=REPOSITORY / "charts" / "openclaw", helm=(await require("helm"))["helm"])
+    installed = Release(node, chart=REPOSITORY / "charts" / "openclaw", helm=await _tool("helm"))
     await installed.install()
     yield installed
     refused = installed.refused()
@@ -78,7 +90,7 @@ async def digits() -> Path:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def store(node: Node, digits: Path) -> AsyncIterator[Store]:
     """The object store, which has the trained model as `digits.onnx`."""
-    running = Store(node, versitygw=(await require("versitygw"))["versitygw"])
+    running = Store(node, versitygw=await _tool("versitygw"))
     await running.start()
     running.put("digits.onnx", digits / "build" / "digits.onnx")
     yield running
