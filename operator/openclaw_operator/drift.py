@@ -32,28 +32,34 @@ def drift(desired: Manifest, live: Manifest) -> list[str]:
 
 
 def _differences(desired: Any, live: Any, *, path: str) -> Iterator[str]:
+    if isinstance(desired, dict | list) and not desired and live is None:
+        return
     if isinstance(desired, dict):
-        if not desired and live is None:
-            return
-        if not isinstance(live, dict):
-            yield path
-            return
-        for field, value in desired.items():
-            other = live.get(field)
-            # Nearly all of it is equal nearly always, and a comparison of whole values costs next to nothing.
-            if value != other:
-                yield from _differences(value, other, path=f"{path}.{field}" if path else field)
+        yield from _in_object(desired, live, path=path)
     elif isinstance(desired, list):
-        if not desired and live is None:
-            return
-        aligned = _aligned(desired, live) if isinstance(live, list) else None
-        if aligned is None:
-            yield path
-            return
-        for index, (item, other) in enumerate(zip(desired, aligned, strict=True)):
-            yield from _differences(item, other, path=f"{path}[{index}]")
+        yield from _in_list(desired, live, path=path)
     elif not _same(desired, live):
         yield path
+
+
+def _in_object(desired: Manifest, live: Any, *, path: str) -> Iterator[str]:
+    if not isinstance(live, dict):
+        yield path
+        return
+    for field, value in desired.items():
+        other = live.get(field)
+        # Nearly all of it is equal nearly always, and a comparison of whole values costs next to nothing.
+        if value != other:
+            yield from _differences(value, other, path=f"{path}.{field}" if path else field)
+
+
+def _in_list(desired: list[Any], live: Any, *, path: str) -> Iterator[str]:
+    aligned = _aligned(desired, live) if isinstance(live, list) else None
+    if aligned is None:
+        yield path
+        return
+    for index, (item, other) in enumerate(zip(desired, aligned, strict=True)):
+        yield from _differences(item, other, path=f"{path}[{index}]")
 
 
 def _aligned(desired: list[Any], live: list[Any]) -> list[Any] | None:
