@@ -178,6 +178,7 @@ async def test_a_deleted_service_leaves_nothing_even_while_the_operator_is_down(
     await until(lambda: gone("two"), "nothing is left of two", timeout=30)
 
 
+@pytest.mark.timeout(300)
 async def test_killed_after_any_write_and_restarted_it_reaches_the_same_end(
     control_plane: ControlPlane, namespace: str, operator: Operator
 ) -> None:
@@ -239,6 +240,7 @@ async def test_an_operator_with_another_image_and_other_defaults_restarts_no_pod
         assert newer.writes(since=mark) == {}
 
 
+@pytest.mark.timeout(600)
 async def test_nothing_is_written_while_nothing_changes(control_plane: ControlPlane, namespace: str) -> None:
     async with running(Operator(control_plane, namespace=namespace, cluster_wide=True)) as operator:
         for count in (1, 200):
@@ -250,8 +252,8 @@ async def test_nothing_is_written_while_nothing_changes(control_plane: ControlPl
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(_first_write(operator, since=mark), QUIET_SECONDS)
             assert operator.writes(since=mark) == {}
-        requests = len(operator.requests())
-        assert requests / 200 <= 10.0 + 1.0  # the second round rewrites nothing of the first
+        writes = [each for each in operator.requests() if each.is_write]
+        assert len(writes) / 200 <= 10
         mark = control_plane.audit.mark()
         await operator.kill()
         await operator.start()
