@@ -204,7 +204,7 @@ def test_the_earlier_of_two_delays_counts() -> None:
     assert worker.done == [("b", 0), ("a", 10)]
 
 
-def test_overdue_is_the_wait_of_the_key_longest_due_however_often_it_is_added() -> None:
+def test_overdue_is_the_time_that_work_on_a_key_hangs() -> None:
     worker = Worker(takes=60)
 
     async def scenario(queue: Queue[str]) -> None:
@@ -212,16 +212,33 @@ def test_overdue_is_the_wait_of_the_key_longest_due_however_often_it_is_added() 
         queue.add("a")
         await asyncio.sleep(0)
         queue.add("b")
-        await asyncio.sleep(10)
-        queue.add("c")
-        queue.add("b", Priority.FINISHING)
+        await asyncio.sleep(55)
+        assert queue.overdue() == 55
+        await asyncio.sleep(15)
         assert queue.overdue() == 10
-        await asyncio.sleep(45)
-        assert queue.overdue() == 55
-        await asyncio.sleep(10)
-        assert queue.overdue() == 55
 
     working(worker, scenario)
+
+
+def test_a_long_queue_that_moves_is_not_overdue() -> None:
+    async def scenario(queue: Queue[str]) -> None:
+        for key in "abcdefghij":
+            queue.add(key)
+        await asyncio.sleep(95)
+        assert queue.overdue() <= 10
+
+    working(Worker(takes=10), scenario)
+
+
+def test_a_key_that_nobody_works_on_is_overdue_however_often_it_is_added() -> None:
+    async def main() -> None:
+        queue = Queue(Worker(), workers=1)
+        queue.add("a")
+        await asyncio.sleep(10)
+        queue.add("a", Priority.FINISHING)
+        assert queue.overdue() == 10
+
+    run(main)
 
 
 def test_a_delayed_key_is_not_overdue() -> None:

@@ -43,7 +43,8 @@ class Queue(Generic[Key]):
         self._ready: list[tuple[int, int, Key]] = []
         self._waiting: dict[Key, tuple[Priority, float]] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        self._active: set[Key] = set()
+        self._active: dict[Key, float] = {}
+        self._finished = 0.0
         self._again: dict[Key, Priority] = {}
         self._failures: dict[Key, int] = {}
         self._free = asyncio.Semaphore(0)
@@ -57,9 +58,15 @@ class Queue(Generic[Key]):
         return not self._waiting and not self._active
 
     def overdue(self) -> float:
-        """Seconds that the key longest due has been waiting; 0 where none is."""
+        """Seconds by which the work is behind: 0 where none is due.
+
+        That is the time that the key longest worked on has taken; or, where it is more, the time that the key longest
+        due has waited without any other having been finished meanwhile. A long queue that moves is not behind.
+        """
         now = asyncio.get_running_loop().time()
-        return max((now - since for _, since in self._waiting.values()), default=0.0)
+        hanging = max((now - since for since in self._active.values()), default=0.0)
+        waiting = max((now - since for _, since in self._waiting.values()), default=0.0)
+        return max(hanging, min(waiting, now - self._finished))
 
     def add(self, key: Key, priority: Priority = Priority.NEW) -> None:
         """Makes the key due now."""
@@ -105,11 +112,12 @@ class Queue(Generic[Key]):
             if current is None or current[0] != priority:
                 continue  # taken already, under a higher priority
             del self._waiting[key]
-            self._active.add(key)
+            self._active[key] = asyncio.get_running_loop().time()
             try:
                 await self._attempt(key)
             finally:
-                self._active.discard(key)
+                del self._active[key]
+                self._finished = asyncio.get_running_loop().time()
                 again = self._again.pop(key, None)
                 if again is not None:
                     self.add(key, again)
