@@ -1,5 +1,7 @@
 """A deleted service leaves nothing behind, whether or not the operator is there to see it."""
 
+import time
+
 import pytest
 from testcluster.waiting import until
 
@@ -20,11 +22,13 @@ async def test_nothing_of_a_deleted_service_is_left(namespace: Namespace, operat
     await operator.scale(operators)
     try:
         await namespace.kubectl("delete", "claw", name, "--wait=false")
+        began = time.monotonic()
 
         async def nothing_left() -> bool:
             return not await namespace.leftovers(name)
 
         await until(nothing_left, f"nothing of {name} is left", timeout=GONE_WITHIN, interval=POLL)
+        print(f"nothing of {name} was left after {time.monotonic() - began:.1f} s")
     finally:
         await operator.scale(1)
 
