@@ -63,10 +63,8 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
     """The status of a service whose spec cannot be carried out: the last good state goes on serving."""
     before = service.get("status") or {}
     generation = service["metadata"].get("generation", 1)
-    serving = observed.serving
-    suffix = f"; {serving} pods of an earlier revision keep serving" if serving else ""
     aspects = [
-        Aspect("Ready", "False", terminal.reason, terminal.message + suffix),
+        Aspect("Ready", "False", terminal.reason, terminal.message + _still_serving(observed.serving)),
         _available(observed),
         Aspect("Progressing", "False", terminal.reason, terminal.message),
     ]
@@ -75,7 +73,7 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
         "observedGeneration": generation,
         "conditions": _conditions(aspects, before, generation=generation, now=now),
         "replicas": len(observed.live),
-        "readyReplicas": serving,
+        "readyReplicas": observed.serving,
         **_traffic(observed),
     }
 
@@ -100,7 +98,7 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
     loaded = _loaded(problem, ready)
     available = _available(observed)
     if problem:
-        suffix = _others_serve(observed, revision)
+        suffix = _still_serving(observed.serving - ready)
         return [
             Aspect("Ready", "False", problem.reason, problem.message + suffix),
             available,
@@ -108,7 +106,7 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
             Aspect("Progressing", "False", problem.reason, problem.message),
         ]
     if rolled_out and ready >= least:
-        message = f"{ready} pods of revision {revision.hash} answered an inference"
+        message = f"{_pods(ready)} of revision {revision.hash} answered an inference"
         return [
             Aspect("Ready", "True", "InferenceAnswered", message),
             available,
@@ -117,7 +115,7 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
         ]
     reason, message = _progress(slot, revision, least=least, ready=ready, rolled_out=rolled_out)
     return [
-        Aspect("Ready", "False", reason, message + _others_serve(observed, revision)),
+        Aspect("Ready", "False", reason, message + _still_serving(observed.serving - ready)),
         available,
         loaded,
         Aspect("Progressing", "True", reason, message),
@@ -137,7 +135,7 @@ def _progress(slot: Slot | None, revision: Revision, *, least: int, ready: int, 
     if slot is not None and slot.replicas == 0 and not slot.owns_replicas:
         return "ScaledToZero", "somebody set the Deployment to 0 replicas: scale it up, or use spec.suspend to stop it"
     if rolled_out:
-        return "PodsStarting", f"{ready} of at least {least} pods answered an inference"
+        return "PodsStarting", f"{ready} of at least {_pods(least)} answered an inference"
     return "RollingOut", f"revision {revision.hash} is being rolled out: {ready} of its pods answered an inference"
 
 
@@ -156,9 +154,14 @@ def _problem(slot: Slot | None, revision: Revision, observed: Observed) -> Probl
     return None
 
 
-def _others_serve(observed: Observed, revision: Revision) -> str:
-    others = observed.serving - observed.ready(revision.hash)
-    return f"; {others} pods of an earlier revision keep serving" if others else ""
+def _still_serving(pods: int) -> str:
+    if pods == 0:
+        return ""
+    return f"; {_pods(pods)} of an earlier revision {'keeps' if pods == 1 else 'keep'} serving"
+
+
+def _pods(count: int) -> str:
+    return f"{count} pod" if count == 1 else f"{count} pods"
 
 
 def _available(observed: Observed) -> Aspect:

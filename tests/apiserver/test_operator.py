@@ -157,7 +157,7 @@ async def test_what_the_api_server_refuses_becomes_a_condition_and_the_old_pods_
     await services.apply(control_plane, namespace, services.manifest("digits", bad))
     message = await services.until_reason(control_plane, namespace, "digits", reason="Rejected")
     assert "restartPolicy" in message
-    assert "keep serving" in message
+    assert "of an earlier revision keeps serving" in message
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
 

@@ -125,7 +125,7 @@ async def test_a_broken_revision_leaves_the_one_before_serving(local: LocalMode)
     async with load(local, "broken", clients=1) as sent:
         write(file, service("broken", "file://./nowhere.onnx"))
         await eventually(is_missing)
-        assert "1 pods of an earlier revision keep serving" in (await local.ready("broken")).message
+        assert "1 pod of an earlier revision keeps serving" in (await local.ready("broken")).message
         write(file, service("broken", "file://./three.onnx"))
         await eventually(is_ready)
         await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])

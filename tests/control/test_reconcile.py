@@ -309,7 +309,7 @@ def test_an_image_that_cannot_be_pulled_is_told_and_the_old_pods_keep_serving_un
         status, reason, message = world.ready()
         assert (status, reason) == ("False", "ImagePullFailed")
         assert (
-            message == "image broken:1 cannot be pulled: manifest unknown; 1 pods of an earlier revision keep serving"
+            message == "image broken:1 cannot be pulled: manifest unknown; 1 pod of an earlier revision keeps serving"
         )
         assert world.condition("Available")[0] == "True"
         assert await world.quiet() == []
@@ -361,7 +361,7 @@ def test_a_spec_that_is_not_valid_is_told_and_the_old_pods_keep_serving_until_it
         status, reason, message = world.ready()
         assert (status, reason) == ("False", "InvalidSpec")
         assert message.startswith("spec: gpu is not supported by this version of OpenClaw: request the device")
-        assert message.endswith("; 1 pods of an earlier revision keep serving")
+        assert message.endswith("; 1 pod of an earlier revision keeps serving")
         assert world.service["status"]["url"] == "http://digits.vision.svc"
         assert world.state()[deployment_ref()] == before[deployment_ref()]
         assert await world.quiet() == []
@@ -390,7 +390,7 @@ def test_what_the_api_server_refuses_is_told_and_tried_again_once_it_is_changed(
         assert (status, reason) == ("False", "Rejected")
         assert message == (
             "the API server refuses Deployment digits-a: spec.template.spec.containers[0].image: "
-            "not from this registry; 1 pods of an earlier revision keep serving"
+            "not from this registry; 1 pod of an earlier revision keeps serving"
         )
         tries = world.writes.count("refused")
         await world.settle(3600)
