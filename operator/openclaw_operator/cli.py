@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from urllib.request import getproxies
 
 import click
 import kopf
@@ -134,6 +135,8 @@ async def _lead(controller: Controller, cluster: KubernetesCluster, *, config: C
 async def _connect() -> client.ApiClient:
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = 64
+    # aiohttp would otherwise look for a netrc file with every request, in a thread: only a proxy makes it worth that.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     try:
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             kubeconfig.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]

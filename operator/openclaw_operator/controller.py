@@ -8,6 +8,7 @@ from typing import Any
 from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.cluster.cache import Cache
+from openclaw_operator.cluster.calm import Calm
 from openclaw_operator.cluster.port import ApiError, Cluster, Listing
 from openclaw_operator.cluster.queue import Priority, Queue
 from openclaw_operator.config import Config
@@ -46,6 +47,7 @@ class Controller:
         self._clock = clock
         self._tolerated: dict[Ref, list[str]] = {}
         self._holding: dict[Key, float] = {}
+        self._calm: Calm[Key] = Calm(lambda key: self.queue.add(key, Priority.PROGRESS))
         self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
 
     def seen(self, event: str | None, manifest: Manifest) -> None:
@@ -97,6 +99,7 @@ class Controller:
         service = self.cache.service(key)
         if service is None or service["metadata"].get("deletionTimestamp"):
             self._holding.pop(key, None)
+            self._calm.forget(key)
             return None  # its children go with it: Kubernetes collects them by their owner
         observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"])
         with self.telemetry.duration.time():
@@ -118,6 +121,7 @@ class Controller:
         """Returns what came of it, and the seconds after which to look again."""
         decision = decide(InferenceService.parse(service), observed, self._config, now=self._clock())
         if await self._carry_out(key, decision):
+            self._calm.stir()
             # What was observed is older than what was just written: its status would be out of date at once.
             return "changed", 0.0
         if remaining := self._held(key, decision):
@@ -125,7 +129,16 @@ class Controller:
         self._holding.pop(key, None)
         if decision.status:
             await self._tell(key, service, decision)
+            self._calm.stir()
             return "told", 0.0 if decision.later else None
+        return await self._look_after(key, decision, observed)
+
+    async def _look_after(self, key: Key, decision: Decision, observed: Observed) -> tuple[str, float | None]:
+        """Applies what looks after pods that have started: at once where it exists, else once others have started."""
+        new = bool(decision.later) and not any(names.ref(each) in observed.children for each in decision.later)
+        if new and self._calm.defers(key):
+            return "deferred", None
+        self._calm.forget(key)
         return ("changed", 0.0) if await self._apply_all(key, decision.later) else ("quiet", None)
 
     def _held(self, key: Key, decision: Decision) -> float:

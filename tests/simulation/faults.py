@@ -51,9 +51,9 @@ class Api:
         self._cluster = cluster
 
     async def list(self, kind: Kind) -> Listing:
+        past = self.past.pop(kind.name, None)  # also where the request fails: nobody is shown the past once more
         listing = await self._request(lambda: self._cluster.list(kind))
-        items = self.past.pop(kind.name, listing.items)
-        return Listing(kind, tuple(map(self.rewrite, items)))
+        return Listing(kind, tuple(map(self.rewrite, listing.items if past is None else past)))
 
     async def apply(self, manifest: Manifest) -> Manifest:
         if sentence := self.refuse(manifest):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
@@ -86,6 +87,7 @@ class ApiModel(BaseModel):
         return found
 
     @classmethod
+    @cache
     def all_rules(cls) -> tuple[Rule, ...]:
         """The rules written on the class, and one for each reserved field."""
         refusals = tuple(_refusal(alias, to_field(cls, alias), mark) for alias, mark in cls.reserved_fields().items())
