@@ -25,6 +25,9 @@ _CONFLICT_DELAY = 1.0
 """Seconds until a conflict is over: the newer version has arrived by then, though it need not be news. A delay that
 grows from one conflict to the next would outlast a rollout, in which a Deployment changes with every pod."""
 
+_STEP = 0.5
+"""Seconds after which a step of a rollout is looked at. Nobody is told of mere progress that soon anyway."""
+
 
 class Controller:
     """Brings every service of a cluster to what its spec asks for, and keeps it there."""
@@ -53,14 +56,14 @@ class Controller:
     def seen(self, event: str | None, manifest: Manifest) -> None:
         """Takes an event of a watch: ADDED, MODIFIED, DELETED, or None for an object that was listed."""
         key = self.cache.remove(manifest) if event == "DELETED" else self.cache.put(manifest)
-        if key:
-            self.queue.add(key, self._priority(key, event, manifest))
-
-    def _priority(self, key: Key, event: str | None, manifest: Manifest) -> Priority:
-        """Whatever happens to a service with a ready pod may complete it; its own news come before mere progress."""
+        if key is None:
+            return
         if manifest["kind"] == names.SERVICE_KIND.name or event == "DELETED":
-            return Priority.NEW
-        return Priority.FINISHING if any(map(is_ready, self.cache.children(key))) else Priority.PROGRESS
+            self.queue.add(key, Priority.NEW)
+        elif any(map(is_ready, self.cache.children(key))):
+            self.queue.add(key, Priority.FINISHING)  # whatever happens to a service with a ready pod may complete it
+        else:
+            self.queue.add_after(key, _STEP)  # one step of a rollout follows the other: one look does for several
 
     async def run(self) -> None:
         """Lists everything, then works until cancelled.
@@ -123,7 +126,7 @@ class Controller:
         if await self._carry_out(key, decision):
             self._calm.stir()
             # What was observed is older than what was just written: its status would be out of date at once.
-            return "changed", 0.0
+            return "changed", _STEP
         if remaining := self._held(key, decision):
             return "held", remaining
         self._holding.pop(key, None)
@@ -139,7 +142,7 @@ class Controller:
         if new and self._calm.defers(key):
             return "deferred", None
         self._calm.forget(key)
-        return ("changed", 0.0) if await self._apply_all(key, decision.later) else ("quiet", None)
+        return ("changed", _STEP) if await self._apply_all(key, decision.later) else ("quiet", None)
 
     def _held(self, key: Key, decision: Decision) -> float:
         """Seconds for which the status is still to be held back."""
