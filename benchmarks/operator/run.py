@@ -259,7 +259,7 @@ def _spendings(ours: Measurement) -> str:
 
 def _median(rounds: list[Measurement]) -> Measurement:
     values = {
-        name: statistics.median(getattr(each, name) for each in rounds)
+        name: round(statistics.median(getattr(each, name) for each in rounds), 2)
         for name in Measurement.__dataclass_fields__
         if name != "subject"
     }

@@ -12,7 +12,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "openclaw_operator_reconciles_total",
-            "Reconciles by result: quiet, changed (children), held (mere progress), told, refused, retried.",
+            "Reconciles by result: quiet, changed (children), deferred (by a burst), held (progress), told, refused, retried.",
             ["result"],
             registry=self.registry,
         )
@@ -42,7 +42,9 @@ class Telemetry:
         """Reads the queue's state whenever it is scraped."""
         Gauge("openclaw_operator_queue_depth", "Services that are due.", registry=self.registry).set_function(depth)
         Gauge(
-            "openclaw_operator_queue_overdue_seconds", "Wait of the service longest due.", registry=self.registry
+            "openclaw_operator_queue_overdue_seconds",
+            "How long work has been hanging, or standing still with services due.",
+            registry=self.registry,
         ).set_function(overdue)
 
     def observe_watch(self, kind: str, *, age: Callable[[], float]) -> None:
