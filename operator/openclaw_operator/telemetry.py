@@ -12,7 +12,8 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "openclaw_operator_reconciles_total",
-            "Reconciles by result: quiet, changed (children), deferred (by a burst), held (progress), told, refused, retried.",
+            "Reconciles by result: quiet, changed (children), deferred (by a burst), held (progress), told, "
+            "refused, retried.",
             ["result"],
             registry=self.registry,
         )
