@@ -29,11 +29,7 @@ async def test_a_service_of_four_lines_becomes_ready_with_everything_it_owns(
 ) -> None:
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
-    owned = await services.children(control_plane, namespace, "digits")
-    assert sorted(kind for kind, _ in owned) == [
-        "ConfigMap", "ControllerRevision", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service",
-        "ServiceAccount",
-    ]  # fmt: skip
+    await services.until_complete(control_plane, namespace, "digits")
     service = await services.get(control_plane, namespace, "claw", "digits")
     assert service["status"]["url"] == f"http://digits.{namespace}.svc"
     assert service["status"]["readyReplicas"] == 1
@@ -51,6 +47,7 @@ async def test_its_rights_are_enough_and_none_is_left_unused(
 ) -> None:
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
+    await services.until_complete(control_plane, namespace, "digits")
     # Every kind is deleted at some time: the autoscaler and the budget by a suspension, ...
     await services.apply(control_plane, namespace, services.manifest("digits", {**services.LEAST, "suspend": True}))
     await services.until_reason(control_plane, namespace, "digits", reason="Suspended")
@@ -119,6 +116,7 @@ async def test_a_child_that_somebody_deletes_comes_back(
 ) -> None:
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
+    await services.until_complete(control_plane, namespace, "digits")
     selector = ("--selector", "openclaw.io/service=digits", "--namespace", namespace)
     before = await control_plane.kubectl("get", kind, *selector, "--output=jsonpath={.items[*].metadata.uid}")
     await control_plane.kubectl("delete", kind, *selector)
@@ -227,6 +225,7 @@ async def test_an_operator_with_another_image_and_other_defaults_restarts_no_pod
 ) -> None:
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
+    await services.until_complete(control_plane, namespace, "digits")
     before = await services.get(control_plane, namespace, "deployment", "digits-a")
     await operator.stop()
     mark = control_plane.audit.mark()

@@ -7,6 +7,8 @@ import yaml
 from testcluster import ControlPlane
 from testcluster.waiting import until
 
+from openclaw_operator.names import OWNED_KINDS
+
 LEAST: dict[str, Any] = {"model": {"uri": "s3://models/digits.onnx"}}
 CHILDREN = (
     "deployments,services,serviceaccounts,configmaps,controllerrevisions,horizontalpodautoscalers,poddisruptionbudgets"
@@ -63,6 +65,16 @@ async def until_ready(plane: ControlPlane, namespace: str, *, count: int = 1, ti
         )
 
     await until(ready, f"{count} services are Ready", timeout=timeout, interval=0.3)
+
+
+async def until_complete(plane: ControlPlane, namespace: str, name: str) -> None:
+    """Waits until a service with an autoscaler and a budget owns one child of every kind, and none besides."""
+
+    async def complete() -> bool:
+        kinds = sorted(kind for kind, _ in await children(plane, namespace, name))
+        return kinds == sorted(kind.name for kind in OWNED_KINDS)
+
+    await until(complete, f"{name} owns a child of every kind", timeout=30)
 
 
 async def until_reason(plane: ControlPlane, namespace: str, name: str, *, reason: str, timeout: float = 60) -> str:

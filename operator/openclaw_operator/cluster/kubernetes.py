@@ -22,10 +22,7 @@ _PAGE = 500
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "600"}
 # Bookmarks come every minute: a stream that is silent for longer is dead, whatever the socket says.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
-_CREATE = {"fieldManager": names.FIELD_MANAGER}
-_APPLY = {**_CREATE, "force": "true"}
-_UNCHANGING = {names.REVISION.name, names.CONFIG_MAP.name}
-"""Kinds whose objects are named by what is in them: the first write is the last, and half as dear as an apply."""
+_APPLY = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
 _MAX_EVENT_MESSAGE = 1024  # characters, https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 
 
@@ -93,13 +90,6 @@ class KubernetesCluster:
     async def apply(self, manifest: Manifest) -> Manifest:
         kind = names.KINDS[manifest["kind"]]
         metadata = manifest["metadata"]
-        if kind.name in _UNCHANGING:
-            try:
-                path = _path(kind, metadata["namespace"])
-                return await self._request("POST", kind, path=path, query=_CREATE, body=manifest)
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
         path = _path(kind, metadata["namespace"], metadata["name"])
         return await self._request("PATCH", kind, path=path, query=_APPLY, body=manifest)
 
