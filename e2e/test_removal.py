@@ -17,8 +17,12 @@ async def test_nothing_of_a_deleted_service_is_left(namespace: Namespace, operat
     scaling = {"minReplicas": 1, "maxReplicas": 3}
     await namespace.apply(inference_service(name, "s3://models/digits.onnx", scaling=scaling))
     await namespace.until_ready(name)
-    kinds = {child.partition("/")[0].partition(".")[0] for child in await namespace.leftovers(name)}
-    assert kinds == {*OWNED, "pod", "replicaset", "endpointslice"}
+
+    async def complete() -> bool:
+        kinds = {child.partition("/")[0].partition(".")[0] for child in await namespace.leftovers(name)}
+        return kinds == {*OWNED, "pod", "replicaset", "endpointslice"}
+
+    await until(complete, f"{name} owns a child of every kind", timeout=GONE_WITHIN, interval=POLL)
     await operator.scale(operators)
     try:
         await namespace.kubectl("delete", "claw", name, "--wait=false")
