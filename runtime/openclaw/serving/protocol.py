@@ -71,11 +71,16 @@ class InferResponse:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A body with its content type; ``header_length`` is set when binary tensors follow the JSON."""
+    """A body in pieces with its content type; ``header_length`` is set when binary tensors follow the JSON."""
 
-    body: bytes
+    parts: tuple[bytes | memoryview, ...]
     content_type: str
     header_length: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The pieces as one."""
+        return b"".join(self.parts)
 
 
 def decode_request(body: bytes | bytearray, header_length: str | None = None) -> InferRequest:
@@ -279,8 +284,8 @@ def _encode(head: dict[str, Any], identity: str | None, named: Mapping[str, Sequ
         head[key] = [_tensor_document(tensor, blobs) for tensor in tensors]
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
     if not any(tensor.binary for tensors in named.values() for tensor in tensors):
-        return Encoded(text, JSON)
-    return Encoded(b"".join([text, *blobs]), BINARY, len(text))
+        return Encoded((text,), JSON)
+    return Encoded((text, *blobs), BINARY, len(text))
 
 
 def _tensor_document(tensor: Tensor, blobs: list[bytes | memoryview]) -> dict[str, Any]:

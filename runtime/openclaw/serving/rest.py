@@ -128,9 +128,9 @@ class Rest:
 
 def _encoded(answer: protocol.Encoded) -> Answer:
     if answer.header_length is None:
-        return Answer(200, (answer.body,))
+        return Answer(200, answer.parts)
     length = (protocol.HEADER_LENGTH.encode(), b"%d" % answer.header_length)
-    return Answer(200, (answer.body,), content_type=answer.content_type.encode(), headers=(length,))
+    return Answer(200, answer.parts, content_type=answer.content_type.encode(), headers=(length,))
 
 
 def _refused(error: RequestError) -> Answer:

@@ -32,7 +32,7 @@ class Summary:
         self.count = 0
         self._age = window / slices
         self._ring = [[0] * _BUCKETS for _ in range(slices)]
-        self._current = self._ring[0]
+        self._current = self._ring[-1]
         self._begun = 0.0
 
     def observe(self, seconds: float, *, now: float) -> None:

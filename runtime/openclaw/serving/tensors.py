@@ -107,12 +107,13 @@ def encode_json(array: Array, datatype: str) -> Any:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def encode_binary(array: Array, datatype: str) -> bytes:
-    """The tensor's raw bytes, row-major and little-endian."""
+def encode_binary(array: Array, datatype: str) -> bytes | memoryview:
+    """The tensor's raw bytes, row-major and little-endian; those of numbers where they lie, if they lie right."""
     if datatype == "BYTES":
         items = [item if isinstance(item, bytes) else str(item).encode() for item in array.flat]
         return b"".join(chain.from_iterable((len(item).to_bytes(_LENGTH, "little"), item) for item in items))
-    return array.astype(NUMPY_OF[datatype], copy=False).tobytes()
+    numbers = np.ascontiguousarray(array.astype(NUMPY_OF[datatype], copy=False))
+    return numbers.data.cast("B") if numbers.size else b""
 
 
 def _flatten(data: object, shape: tuple[int, ...], where: str) -> list[Any]:

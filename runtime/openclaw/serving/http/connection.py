@@ -237,8 +237,8 @@ class HttpConnection(asyncio.Protocol):
         keep_alive = request.keep_alive and not answer.close and not self._server.draining
         head = answer.head(keep_alive=keep_alive)
         parts = () if request.method == "HEAD" else answer.parts
-        if sum(map(len, parts)) <= _JOINED:
-            transport.write(b"".join((head, *parts)))
+        if len(parts) == 1 and len(parts[0]) <= _JOINED:
+            transport.write(head + parts[0])
         else:
             transport.writelines((head, *parts))
         if not keep_alive:
