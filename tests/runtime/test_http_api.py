@@ -269,11 +269,13 @@ async def test_every_datatype_passes_through_a_model(
     from openclaw.execute.session import Model
     from openclaw.serving.endpoint import Endpoint
     from openclaw.serving.metrics import Metrics
+    from openclaw.serving.protocol import Encoded
 
     endpoint = Endpoint("identity", Metrics(), concurrency=1)
     endpoint.open(Model.from_file(models.identity(onnx_type), name="identity"))
     request = {"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 2], "data": data}]}
-    answer = await endpoint.infer(json.dumps(request).encode(), None)
+    coming = endpoint.infer(json.dumps(request).encode(), None)
+    answer = coming if isinstance(coming, Encoded) else await coming
     output = json.loads(answer.body)["outputs"][0]
     assert (output["datatype"], output["shape"]) == (datatype, [1, 2])
     if datatype == "FP32":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Model:
     Attributes:
         name: the file's stem, or what the caller chose.
         signature: inputs and outputs in the Open Inference Protocol's words.
+        datatypes: of every output, by its name.
         threads: threads that one inference may use.
     """
 
@@ -34,7 +35,8 @@ class Model:
         self.threads = threads
         self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
-        self._outputs = tuple(spec.name for spec in self.signature.outputs)
+        self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
+        self._outputs = tuple(self.datatypes)
         self._session = session
 
     @classmethod
@@ -86,7 +88,7 @@ class Model:
         for name in names:
             if name not in self._outputs:
                 raise InvalidRequest(f"there is no output {name!r}; the model gives {_listed(self.signature.outputs)}")
-        return dict(zip(names, self._infer(names, arrays), strict=True))
+        return dict(zip(names, self.infer(names, arrays), strict=True))
 
     def _checked(self, name: str, value: npt.ArrayLike) -> Array:
         spec = self._inputs.get(name)
@@ -101,7 +103,13 @@ class Model:
             )
         return array
 
-    def _infer(self, names: tuple[str, ...], arrays: dict[str, Array]) -> list[Array]:
+    def infer(self, names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
+        """Runs one inference on inputs that were held against the signature already; the outputs ``names``, in order.
+
+        Raises:
+            InvalidRequest: the model takes no such values or sizes.
+            InferenceFailed: the model failed on inputs that fit its signature.
+        """
         try:
             results: list[Array] = self._session.run(names, arrays)
         except ort_errors.InvalidArgument as error:

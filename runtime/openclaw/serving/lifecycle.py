@@ -12,27 +12,26 @@ import socket
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-from aiohttp import web
 
 from openclaw.config import ServerConfig, ServerOptions
 from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.execute.session import Model
 from openclaw.serving.announce import announce
-from openclaw.serving.app import build_app, build_runner
 from openclaw.serving.endpoint import Endpoint
+from openclaw.serving.http.messages import Limits as HttpLimits
+from openclaw.serving.http.server import BACKLOG, HttpServer
 from openclaw.serving.metrics import Metrics
+from openclaw.serving.rest import Rest
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.warmup import warm_up
 from openclaw.storage.fetch import Limits, fetch
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 1024
 
 T = TypeVar("T")
 
@@ -47,22 +46,31 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     signals.install()
     listener = listen(config.server, shared=False)
     endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
-    runner = await start(endpoint, listener, config.server)
+    server = await start(endpoint, listener, config.server)
     log.info("listening on %s; loading %s", shown_address(listener), parse(config.model.uri))
     try:
         began = time.perf_counter()
-        model = await until_stopped(bring_up(config, cache_dir, endpoint), signals)
-        if model is not None:
-            endpoint.open(model)
-            announce(model, listener.getsockname(), seconds=time.perf_counter() - began)
+        loaded = await until_stopped(bring_up(config, cache_dir, endpoint), signals)
+        if loaded is not None:
+            endpoint.open(loaded.model, quickest=loaded.quickest)
+            announce(loaded.model, listener.getsockname(), seconds=time.perf_counter() - began)
             await signals.stop.wait()
+            server.drain()
             await drain(endpoint, signals, config.server)
     finally:
-        await runner.cleanup()
+        await server.stop(config.server.drain_timeout_seconds)
     log.info("stopped")
 
 
-async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) -> Model:
+@dataclass(frozen=True)
+class Loaded:
+    """A model that was warmed up, and the seconds of its quickest inference."""
+
+    model: Model
+    quickest: float
+
+
+async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) -> Loaded:
     """Fetches, loads and warms up the model; its time and its failure are in the metrics."""
     metrics, name = endpoint.metrics, config.model.name
     began = time.perf_counter()
@@ -70,13 +78,13 @@ async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) ->
         path = await fetch_model(config, cache_dir)
         # Not the loop's own executor: closing the loop waits for that, and a load cannot be interrupted.
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
-        model = await asyncio.get_running_loop().run_in_executor(loader, load_model, config, path)
+        loaded = await asyncio.get_running_loop().run_in_executor(loader, load_model, config, path)
         loader.shutdown(wait=False)
     except StartupError as error:
         metrics.load_failures.labels(name, error.reason).inc()
         raise
     metrics.load_seconds.labels(name).set(time.perf_counter() - began)
-    return model
+    return loaded
 
 
 async def fetch_model(config: ServerConfig, cache_dir: Path) -> Path:
@@ -85,13 +93,12 @@ async def fetch_model(config: ServerConfig, cache_dir: Path) -> Path:
     return await fetch(parse(config.model.uri), cache_dir=cache_dir, sha256=config.model.sha256, limits=limits)
 
 
-def load_model(config: ServerConfig, path: Path) -> Model:
+def load_model(config: ServerConfig, path: Path) -> Loaded:
     """Loads and warms up; takes as long as the model needs."""
     source = str(parse(config.model.uri))
     model = Model.from_file(path, name=config.model.name, threads=threads_of(config), source=source)
     log.info("loaded %s with %d thread(s)", path, model.threads)
-    warm_up(model, config.model.warmup.requests)
-    return model
+    return Loaded(model, warm_up(model, config.model.warmup.requests))
 
 
 def cores_of(config: ServerConfig) -> int:
@@ -149,13 +156,11 @@ def shown_address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def start(endpoint: Endpoint, listener: socket.socket, options: ServerOptions) -> web.AppRunner:
+async def start(endpoint: Endpoint, listener: socket.socket, options: ServerOptions) -> HttpServer:
     """Starts answering on ``listener``."""
-    app = build_app(endpoint, max_request_bytes=options.max_request_bytes)
-    runner = build_runner(app, drain_timeout=options.drain_timeout_seconds)
-    await runner.setup()
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    return runner
+    server = HttpServer(Rest(endpoint), limits=HttpLimits(max_body_bytes=options.max_request_bytes))
+    await server.start([listener])
+    return server
 
 
 async def until_stopped(work: Coroutine[Any, Any, T], signals: StopSignals) -> T | None:

@@ -31,8 +31,6 @@ def configure(environment: Mapping[str, str]) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    # It writes a traceback for every client that does not speak HTTP; what our handlers raise is logged by them.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     level = environment.get("OPENCLAW_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(
         handlers=[handler], level=level if level in logging.getLevelNamesMapping() else "INFO", force=True

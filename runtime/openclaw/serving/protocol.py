@@ -20,7 +20,7 @@ import orjson
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array
 from openclaw.graph.signature import NUMPY_OF, Signature, TensorSpec
-from openclaw.serving.tensors import decode_binary, decode_json, encode_binary, encode_json
+from openclaw.serving.tensors import decode_binary, decode_json, decode_plain, encode_binary, encode_json
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 JSON = "application/json"
@@ -28,6 +28,7 @@ BINARY = "application/octet-stream"
 
 _MAX_SIZE = 2**31 - 1
 _MAX_RANK = 64
+_PLAIN_FIELDS = frozenset({"name", "datatype", "shape", "data"})
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,19 @@ class InferResponse:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A body with its content type; ``header_length`` is set when binary tensors follow the JSON."""
+    """A body in pieces with its content type; ``header_length`` is set when binary tensors follow the JSON."""
 
-    body: bytes
+    parts: tuple[bytes | memoryview, ...]
     content_type: str
     header_length: int | None = None
 
+    @property
+    def body(self) -> bytes:
+        """The pieces as one."""
+        return b"".join(self.parts)
 
-def decode_request(body: bytes, header_length: str | None = None) -> InferRequest:
+
+def decode_request(body: bytes | bytearray, header_length: str | None = None) -> InferRequest:
     """Decodes an inference request.
 
     Args:
@@ -94,7 +100,9 @@ def decode_request(body: bytes, header_length: str | None = None) -> InferReques
         raise InvalidRequest(f"inputs is {_shown(items)}; a non-empty list of tensors is needed")
     tensors: list[Tensor] = []
     for index, item in enumerate(items):
-        tensor, rest = _decode_tensor(item, f"inputs[{index}]", rest)
+        tensor = _plain_tensor(item)
+        if tensor is None:
+            tensor, rest = _decode_tensor(item, f"inputs[{index}]", rest)
         if any(other.name == tensor.name for other in tensors):
             raise InvalidRequest(f"input {_shown(tensor.name)} is given twice")
         tensors.append(tensor)
@@ -170,7 +178,7 @@ def metadata(name: str, version: str, signature: Signature) -> dict[str, Any]:
     }
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+def _split(body: bytes | bytearray, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
     length = len(body)
     if header_length is not None:
         if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
@@ -188,6 +196,17 @@ def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memo
     if not isinstance(document, dict):
         raise InvalidRequest(f"the body is {_shown(document)}; an object with inputs is needed")
     return document, view[length:]
+
+
+def _plain_tensor(item: object) -> Tensor | None:
+    """A tensor of four usual fields with a flat list of numbers; None where a closer look is needed."""
+    if type(item) is not dict or len(item) != len(_PLAIN_FIELDS) or not item.keys() >= _PLAIN_FIELDS:
+        return None
+    name, datatype, shape, data = item["name"], item["datatype"], item["shape"], item["data"]
+    if type(name) is not str or not name or type(datatype) is not str or type(shape) is not list:
+        return None
+    array = decode_plain(data, datatype, shape) if type(data) is list else None
+    return None if array is None else Tensor(name, datatype, array)
 
 
 def _decode_tensor(item: object, where: str, rest: memoryview) -> tuple[Tensor, memoryview]:
@@ -265,8 +284,8 @@ def _encode(head: dict[str, Any], identity: str | None, named: Mapping[str, Sequ
         head[key] = [_tensor_document(tensor, blobs) for tensor in tensors]
     text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
     if not any(tensor.binary for tensors in named.values() for tensor in tensors):
-        return Encoded(text, JSON)
-    return Encoded(b"".join([text, *blobs]), BINARY, len(text))
+        return Encoded((text,), JSON)
+    return Encoded((text, *blobs), BINARY, len(text))
 
 
 def _tensor_document(tensor: Tensor, blobs: list[bytes | memoryview]) -> dict[str, Any]:

@@ -36,17 +36,18 @@ async def work(config: ServerConfig) -> None:
     loop.add_signal_handler(signal.SIGTERM, signals.stop.set)
     orders = asyncio.create_task(_obey(signals, may_listen))
     endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
-    model = await until_stopped(bring_up(config, default_folder(), endpoint), signals)
-    if model is None:
+    loaded = await until_stopped(bring_up(config, default_folder(), endpoint), signals)
+    if loaded is None:
         return
     say("warm")
     if await until_stopped(may_listen.wait(), signals):
-        endpoint.open(model)
-        runner = await start(endpoint, listen(config.server, shared=True), config.server)
+        endpoint.open(loaded.model, quickest=loaded.quickest)
+        server = await start(endpoint, listen(config.server, shared=True), config.server)
         say("listening")
         await signals.stop.wait()
+        server.drain()
         await drain(endpoint, signals, config.server)
-        await runner.cleanup()
+        await server.stop(config.server.drain_timeout_seconds)
     orders.cancel()
 
 

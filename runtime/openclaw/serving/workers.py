@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = (0.5, 30.0)
 STEADY_SECONDS = 60.0
 EXIT_SLACK_SECONDS = 5.0
+_GOODBYE_SECONDS = 1.0
 
 
 async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
@@ -59,14 +60,14 @@ async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
             if path is not None:
                 fleet = Fleet(_for_workers(config, options.port, path), Path(metrics))
                 if await until_stopped(fleet.warm(), signals):
-                    await waiting_room.cleanup()
+                    await waiting_room.stop(_GOODBYE_SECONDS)
                     await fleet.listen()
                     log.info("%s is ready on %s after %.2f s", config.model.name, address, time.perf_counter() - began)
                     await signals.stop.wait()
         finally:
             if fleet is not None:
                 await fleet.stop(signals)
-            await waiting_room.cleanup()
+            await waiting_room.stop(_GOODBYE_SECONDS)
             reservation.close()
     log.info("stopped")
 

@@ -1,0 +1,320 @@
+"""One connection: an ``asyncio.Protocol`` on httptools, one request after the other.
+
+Requests of a pipeline are answered in order, each begun when the one before is answered; while one waits nothing
+more is read. https://www.rfc-editor.org/rfc/rfc9112
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from openclaw.serving.http.messages import Answer, Request, refusal
+
+if TYPE_CHECKING:
+    from openclaw.serving.http.server import HttpServer
+
+log = logging.getLogger(__name__)
+
+_JOINED = 64 * 1024
+"""Bytes up to which joining the pieces of an answer is cheaper than writing them one by one."""
+_NEVER = float("inf")
+
+
+class _RefusedError(Exception):
+    """Ends the parsing of a message that is not wanted."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class HttpConnection(asyncio.Protocol):
+    """Reads requests, has them answered, and keeps the client within its limits."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._request = Request(0.0)
+        self._head_bytes = 0
+        self._unfinished_head = 0
+        self._length: int | None = None
+        self._buffer: bytearray | None = None
+        self._reading_head = False
+        self._waiting: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._clogged = False
+        self._ended = False
+        self._closing = False
+        self.deadline = _NEVER
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request was begun, or its answer is still on its way out of this process."""
+        if self._transport is None:
+            return False
+        if self._closing:
+            return self._transport.get_write_buffer_size() > 0
+        return bool(self._task or self._waiting or self._clogged or self._in_message)
+
+    @property
+    def _in_message(self) -> bool:
+        return self._reading_head or self._length is not None or self._buffer is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.deadline = self._server.now + self._limits.keep_alive
+        if not self._server.enter(self):
+            self._refuse(refusal(503, "too many connections; try again later"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._server.leave(self)
+        if self._task:
+            self._task.cancel()
+        self._waiting.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak HTTP/1.1 alone. The request was answered as one; what follows it is another protocol's.
+            self._end_after_answer()
+            return
+        except httptools.HttpParserError as error:
+            refused = error.__context__
+            if isinstance(refused, _RefusedError):
+                self._refuse(refused.answer)
+            else:
+                self._refuse(_malformed(error))
+            return
+        if self._reading_head:
+            self._unfinished_head += len(data)
+            if self._unfinished_head > self._limits.max_head_bytes:
+                self._refuse(self._too_large_head())
+        elif self._in_message:
+            self.deadline = self._server.now + self._limits.body_timeout
+
+    def eof_received(self) -> bool:
+        """A client that has said everything still gets its answer."""
+        self._ended = True
+        return bool(self._task or self._waiting or self._clogged)
+
+    def pause_writing(self) -> None:
+        self._clogged = True
+        self.deadline = self._server.now + self._limits.write_timeout
+        if self._transport:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        self._go_on()
+
+    def overdue(self) -> None:
+        """The deadline has passed: says so where the client can still understand it, and ends."""
+        if self._closing or self._clogged:
+            self.abort()
+        elif self._in_message:
+            what = "head" if self._reading_head else "body"
+            self._refuse(refusal(408, f"the request's {what} did not arrive in time"))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the connection once everything written has left."""
+        self._closing = True
+        if self._transport:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Ends the connection now."""
+        self._closing = True
+        if self._transport:
+            self._transport.abort()
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self._request = Request(time.perf_counter())
+        self._reading_head = True
+        self._head_bytes = self._unfinished_head = 0
+        self.deadline = self._server.now + self._limits.head_timeout
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        self._request.headers.append((name.lower(), value or b""))
+        self._count_head(len(name) + len(value or b""))
+
+    def on_headers_complete(self) -> None:
+        request = self._request
+        self._reading_head = False
+        request.method = self._parser.get_method().decode("ascii", "replace")
+        request.version = self._parser.get_http_version()
+        length, chunked, expects = None, False, False
+        for name, value in request.headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+                if value.strip().lower() != b"chunked":
+                    raise _RefusedError(refusal(501, f"Transfer-Encoding is {_shown(value)}; chunked is understood"))
+            elif name == b"expect":
+                expects = value.strip().lower() == b"100-continue"
+        if length is not None and length > self._limits.max_body_bytes:
+            raise _RefusedError(self._too_large_body(length))
+        if length or chunked:
+            self._length = length
+            self._buffer = bytearray() if chunked else None
+            self.deadline = self._server.now + self._limits.body_timeout
+            if expects and self._transport and not (self._task or self._waiting):
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._buffer is None:
+            if len(body) == self._length:
+                self._request.body = body
+                return
+            # Grows with what arrives: who announces much and sends nothing costs nothing.
+            self._buffer = bytearray()
+        self._buffer += body
+        if len(self._buffer) > self._limits.max_body_bytes:
+            raise _RefusedError(self._too_large_body(None))
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        if self._buffer is not None:
+            request.body = self._buffer
+        self._buffer = self._length = None
+        if self._closing:
+            return  # the answer before it has ended the connection
+        request.keep_alive = self._parser.should_keep_alive()
+        if self._task or self._waiting or self._clogged:
+            self._waiting.append(request)
+            if self._transport:
+                self._transport.pause_reading()
+        else:
+            self._handle(request)
+
+    # Answers.
+
+    def _handle(self, request: Request) -> None:
+        self.deadline = _NEVER
+        try:
+            answer = self._server.handler(request)
+        except Exception:
+            answer = _failed(request)
+        if isinstance(answer, Answer):
+            self._write(request, answer)
+        else:
+            self._task = asyncio.ensure_future(self._answer_later(request, answer))
+
+    async def _answer_later(self, request: Request, coming: Awaitable[Answer]) -> None:
+        try:
+            answer = await coming
+        except Exception:
+            answer = _failed(request)
+        self._task = None
+        self._write(request, answer)
+        self._go_on()
+
+    def _write(self, request: Request, answer: Answer) -> None:
+        transport = self._transport
+        if transport is None or self._closing:
+            return
+        keep_alive = request.keep_alive and not answer.close and not self._server.draining
+        head = answer.head(keep_alive=keep_alive)
+        parts = () if request.method == "HEAD" else answer.parts
+        if len(parts) == 1 and len(parts[0]) <= _JOINED:
+            transport.write(head + parts[0])
+        else:
+            transport.writelines((head, *parts))
+        if not keep_alive:
+            self._linger()
+        elif not self._clogged:
+            self.deadline = self._server.now + self._limits.keep_alive
+
+    def _go_on(self) -> None:
+        """Handles what waits, then reads on; or ends, where the client has nothing more to say."""
+        while self._waiting and not (self._task or self._clogged or self._closing):
+            self._handle(self._waiting.popleft())
+        if self._task or self._waiting or self._clogged or self._transport is None:
+            return
+        if self._ended:
+            self.close()
+        elif not self._closing:
+            self._transport.resume_reading()
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answers what cannot be read to its end, once what came before is answered."""
+        self._buffer = self._length = None
+        self._reading_head = False
+        if self._task or self._waiting or self._clogged:
+            self._end_after_answer()
+        elif self._transport and not self._closing:
+            self._transport.write(b"".join((answer.head(keep_alive=False), *answer.parts)))
+            self._linger()
+
+    def _end_after_answer(self) -> None:
+        if self._task or self._waiting or self._clogged:
+            self._ended = True
+            if self._transport:
+                self._transport.pause_reading()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Says that nothing more comes, and listens a little: unread bytes would turn the close into a reset."""
+        self._closing = True
+        self._waiting.clear()
+        transport = self._transport
+        if transport is None:
+            return
+        if self._ended or transport.is_closing():
+            transport.close()
+            return
+        self.deadline = self._server.now + self._limits.linger
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.max_head_bytes or len(self._request.headers) > self._limits.max_headers:
+            raise _RefusedError(self._too_large_head())
+
+    def _too_large_head(self) -> Answer:
+        limits = self._limits
+        return refusal(
+            431, f"the head is too large; allowed: {limits.max_head_bytes} bytes, {limits.max_headers} headers"
+        )
+
+    def _too_large_body(self, length: int | None) -> Answer:
+        limit = self._limits.max_body_bytes
+        size = f"more than {limit} bytes, which is what is allowed" if length is None else f"{length} bytes"
+        return refusal(413, f"the body has {size}" + ("" if length is None else f"; allowed: {limit}"))
+
+
+def _failed(request: Request) -> Answer:
+    log.exception("%s %s failed", request.method, request.path)
+    return refusal(500, "internal error; the server's log has the reason")
+
+
+def _malformed(error: Exception) -> Answer:
+    return refusal(400, f"this is not HTTP/1.1: {error}")
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:80].decode("latin-1"))

@@ -1,0 +1,112 @@
+"""A request, an answer, and what bounds them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import orjson
+
+JSON = b"application/json"
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Request:
+    """One request; complete when a handler sees it.
+
+    Attributes:
+        method: as sent, in capitals.
+        target: the raw request target.
+        headers: names in lower case, values as sent.
+        body: the whole body, as it was framed; its content coding is left alone.
+        received: ``time.perf_counter()`` when its first byte was parsed.
+        version: "1.1" or "1.0".
+    """
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "received", "target", "version")
+
+    def __init__(self, received: float) -> None:
+        self.method = ""
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: bytes | bytearray = b""
+        self.received = received
+        self.version = "1.1"
+        self.keep_alive = True
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    @property
+    def path(self) -> str:
+        """The path of the target without its query, decoded; also of a target in absolute form."""
+        target = self.target.decode("latin-1")
+        if not target.startswith("/") and "://" in target:
+            _, _, rest = target.partition("://")
+            target = "/" + rest.partition("/")[2]
+        return unquote(target.partition("?")[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What is sent back.
+
+    Attributes:
+        status: the HTTP status.
+        parts: the body in pieces; large ones are written from where they lie, so they must not change any more.
+        content_type: of the body.
+        headers: further ones.
+        close: whether the connection ends with this answer.
+    """
+
+    status: int
+    parts: Sequence[bytes | memoryview] = ()
+    content_type: bytes = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    close: bool = False
+
+    def head(self, *, keep_alive: bool) -> bytes:
+        """Status line and headers, with the empty line that ends them."""
+        lines = [
+            b"HTTP/1.1 %d %b\r\nServer: openclaw\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
+            % (self.status, _PHRASES.get(self.status, b"Unknown"), self.content_type, sum(map(_size, self.parts)))
+        ]
+        lines += [b"%b: %b\r\n" % header for header in self.headers]
+        lines.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
+        return b"".join(lines)
+
+
+def refusal(status: int, sentence: str, *, close: bool = False) -> Answer:
+    """An answer with the protocol's error document."""
+    return Answer(status, (orjson.dumps({"error": sentence}),), close=close)
+
+
+Handler = Callable[[Request], Answer | Awaitable[Answer]]
+"""Answers a complete request: at once, or later. Called on the event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client can take. Times are seconds, sizes bytes."""
+
+    max_head_bytes: int = 64 * 1024
+    max_headers: int = 128
+    max_body_bytes: int = 64 * 1024**2
+    max_connections: int = 10_000
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
+    keep_alive: float = 75.0
+    write_timeout: float = 60.0
+    linger: float = 2.0
+    """How long a refused client is listened to: closing at once could take the refusal away from it (RFC 9112, 9.6)."""
+
+
+def _size(part: bytes | memoryview) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)

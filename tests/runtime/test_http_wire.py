@@ -1,0 +1,381 @@
+"""Our own HTTP/1.1 on a real socket: what a client may do, what it must not, and that none disturbs another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openclaw.serving.http.messages import Answer, Handler, Limits, Request
+from openclaw.serving.http.server import HttpServer
+
+DEADLINE = 10.0
+
+
+@dataclass
+class Echo:
+    """Answers with what it was asked; slowly, where the path says so, once it is let go."""
+
+    seen: list[Request] = field(default_factory=list)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: int = 0
+
+    def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
+        self.seen.append(request)
+        if request.path == "/fail":
+            raise RuntimeError("on purpose")
+        if request.path.startswith("/slow"):
+            return self._later(request)
+        if request.path == "/large":
+            return Answer(200, (memoryview(b"x" * 2**24),))
+        return self._answer(request)
+
+    async def _later(self, request: Request) -> Answer:
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self._answer(request)
+
+    @staticmethod
+    def _answer(request: Request) -> Answer:
+        said = {"method": request.method, "path": request.path, "body": request.body.decode("latin-1")}
+        return Answer(200, (json.dumps(said).encode(),))
+
+
+class Client:
+    """A bare connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, *lines: str, body: bytes = b"") -> None:
+        self.writer.write("\r\n".join((*lines, "", "")).encode("latin-1") + body)
+
+    async def answer(self, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the next answer."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await self.reader.readexactly(int(headers["content-length"])) if has_body else b""
+        return int(head[0].split()[1]), headers, body
+
+    async def said(self) -> dict[str, str]:
+        status, _, body = await self.answer()
+        assert status == 200
+        answer: dict[str, str] = json.loads(body)
+        return answer
+
+    async def ended(self) -> bool:
+        """Whether the server has nothing more to say."""
+        return await self.reader.read() == b""
+
+
+@dataclass
+class Site:
+    """A server, and the clients that are connected to it."""
+
+    server: HttpServer
+    port: int
+    clients: list[Client] = field(default_factory=list)
+
+    async def connect(self) -> Client:
+        self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+        return self.clients[-1]
+
+
+@asynccontextmanager
+async def serving(handler: Handler, limits: Limits | None = None) -> AsyncIterator[Site]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    site = Site(HttpServer(handler, limits=limits), listener.getsockname()[1])
+    await site.server.start([listener])
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield site
+    finally:
+        await site.server.stop(1)
+        for client in site.clients:
+            client.writer.transport.abort()
+        # A transport tells its protocol of the end in the next turn of the loop.
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0.01)
+
+
+POST = ("POST /a%20b?c=d HTTP/1.1", "Host: x", "Content-Length: 4")
+
+
+async def test_a_connection_carries_one_request_after_the_other() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        for _ in range(3):
+            client.send(*POST, body=b"1234")
+            assert await client.said() == {"method": "POST", "path": "/a b", "body": "1234"}
+        assert site.server.connections == 1
+
+
+async def test_a_pipeline_is_answered_in_order_also_where_the_first_is_slow() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        for path in ("/slow", "/2", "/slow/3", "/4"):
+            client.send(f"GET {path} HTTP/1.1", "Host: x")
+        await until(lambda: bool(echo.seen))
+        echo.go.set()
+        assert [(await client.said())["path"] for _ in range(4)] == ["/slow", "/2", "/slow/3", "/4"]
+
+
+async def test_a_chunked_body_with_trailers_arrives_whole() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send("POST /x HTTP/1.1", "Host: x", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n2\r\nde\r\n")
+        client.writer.write(b"0\r\nX-Trailer: 1\r\n\r\n")
+        assert (await client.said())["body"] == "abcde"
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send(*POST, "Expect: 100-continue")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.writer.write(b"1234")
+        assert (await client.said())["body"] == "1234"
+
+
+async def test_head_gets_the_head_alone() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send("HEAD /x HTTP/1.1", "Host: x")
+        status, headers, _ = await client.answer(has_body=False)
+        assert (status, int(headers["content-length"]) > 0) == (200, True)
+        client.send("GET /next HTTP/1.1", "Host: x")
+        assert (await client.said())["path"] == "/next"
+
+
+async def test_a_client_that_wants_to_end_is_let_go() -> None:
+    for lines in (("GET / HTTP/1.0",), ("GET / HTTP/1.1", "Host: x", "Connection: close")):
+        async with serving(Echo()) as site:
+            client = await site.connect()
+            client.send(*lines)
+            _, headers, _ = await client.answer()
+            assert headers["connection"] == "close"
+            assert await client.ended()
+
+
+async def test_a_client_that_has_said_everything_still_gets_its_answer() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        client.send("GET /slow HTTP/1.1", "Host: x")
+        client.writer.write_eof()
+        await until(lambda: bool(echo.seen))
+        echo.go.set()
+        assert (await client.said())["path"] == "/slow"
+        assert await client.ended()
+
+
+async def test_work_for_a_client_that_is_gone_is_given_up() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        client.send("GET /slow HTTP/1.1", "Host: x")
+        await until(lambda: bool(echo.seen))
+        # A reset: the end of the stream alone could be that of a client which still listens.
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.writer.transport.abort()
+        await until(lambda: echo.cancelled == 1 and site.server.connections == 0)
+
+
+async def test_a_handler_that_fails_costs_its_request_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send("GET /fail HTTP/1.1", "Host: x")
+        status, _, body = await client.answer()
+        assert status == 500
+        assert json.loads(body) == {"error": "internal error; the server's log has the reason"}
+        client.send("GET /next HTTP/1.1", "Host: x")
+        assert (await client.said())["path"] == "/next"
+    assert "on purpose" in caplog.text
+
+
+LIMITS = Limits(max_head_bytes=1000, max_headers=10, max_body_bytes=100, linger=0.2)
+REFUSED: dict[str, tuple[bytes, int]] = {
+    "a body that says it is too large": (b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n", 413),
+    "chunks that become too large": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101 + b"\r\n",
+        413,
+    ),
+    "a header that never ends": (b"GET / HTTP/1.1\r\nX: " + b"x" * 2000, 431),
+    "a target that never ends": (b"GET /" + b"x" * 2000, 431),
+    "too many headers": (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 11 + b"\r\n", 431),
+    "two lengths": (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+    "a length and chunks": (
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "a negative length": (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+    "a length beyond all numbers": (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n", 400),
+    "a coding that is not known": (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "a line that is not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED.keys())
+async def test_what_is_wrong_is_refused_with_a_sentence_and_the_connection_ends(sent: bytes, status: int) -> None:
+    echo = Echo()
+    async with serving(echo, LIMITS) as site:
+        client = await site.connect()
+        client.writer.write(sent)
+        said, headers, body = await client.answer()
+        assert (said, headers["connection"]) == (status, "close")
+        assert json.loads(body)["error"]
+        assert await client.ended()
+        client.writer.close()
+        await until(lambda: site.server.connections == 0)
+        assert echo.seen == []
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+async def test_an_upgrade_is_answered_in_http(upgrade: str) -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send("GET /x HTTP/1.1", "Host: x", "Connection: Upgrade", f"Upgrade: {upgrade}", body=b"\x00garbage")
+        assert (await client.said())["path"] == "/x"
+        assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"), [(b"GET / HT", "head"), (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab", "body")]
+)
+async def test_a_request_that_never_ends_is_given_up(sent: bytes, says: str) -> None:
+    async with serving(Echo(), Limits(head_timeout=0.1, body_timeout=0.1)) as site:
+        client = await site.connect()
+        client.writer.write(sent)
+        status, _, body = await client.answer()
+        assert status == 408
+        assert says in json.loads(body)["error"]
+        assert await client.ended()
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with serving(Echo(), Limits(keep_alive=0.1)) as site:
+        assert await (await site.connect()).ended()
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_disturbs_nobody() -> None:
+    async with serving(Echo(), Limits(write_timeout=0.1)) as site:
+        with socket.create_connection(("127.0.0.1", site.port)) as deaf:
+            deaf.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(deaf, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            await until(lambda: site.server.connections == 1)
+            client = await site.connect()
+            client.send("GET /x HTTP/1.1", "Host: x")
+            assert (await client.said())["path"] == "/x"
+            await until(lambda: site.server.connections == 1)
+
+
+async def test_a_large_answer_arrives_whole() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.send("GET /large HTTP/1.1", "Host: x")
+        assert (await client.answer())[2] == b"x" * 2**24
+
+
+async def test_too_many_connections_are_told_so() -> None:
+    async with serving(Echo(), Limits(max_connections=2)) as site:
+        clients = [await site.connect() for _ in range(2)]
+        await until(lambda: site.server.connections == 2)
+        assert (await (await site.connect()).answer())[0] == 503
+        clients[0].send("GET /x HTTP/1.1", "Host: x")
+        assert (await clients[0].said())["path"] == "/x"
+
+
+async def test_hundreds_of_connections_are_each_answered() -> None:
+    async with serving(Echo()) as site:
+        clients = [await site.connect() for _ in range(400)]
+        await until(lambda: site.server.connections == 400)
+        for number, client in enumerate(clients):
+            client.send(f"GET /{number} HTTP/1.1", "Host: x")
+        assert [(await client.said())["path"] for client in clients] == [f"/{number}" for number in range(400)]
+        for client in clients:
+            client.writer.close()
+        await until(lambda: site.server.connections == 0)
+
+
+async def test_a_server_that_drains_asks_clients_to_hang_up_and_finishes_what_it_began() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        client.send("GET /slow HTTP/1.1", "Host: x")
+        await until(lambda: bool(echo.seen))
+        site.server.drain()
+        stopping = asyncio.create_task(site.server.stop(5))
+        await asyncio.sleep(0)
+        assert site.server.in_flight == 1
+        echo.go.set()
+        _, headers, body = await client.answer()
+        assert headers["connection"] == "close"
+        assert json.loads(body)["path"] == "/slow"
+        await stopping
+
+
+def whole(message: bytes, cuts: list[int]) -> list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]]:
+    """What the handler sees of a message that arrives in pieces."""
+
+    async def story() -> list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes]]:
+        echo = Echo()
+        async with serving(echo) as site:
+            client = await site.connect()
+            for begin, end in zip([0, *cuts], [*cuts, len(message)], strict=True):
+                client.writer.write(message[begin:end])
+                await asyncio.sleep(0)
+            await client.said()
+        return [(each.method, each.target, each.headers, bytes(each.body)) for each in echo.seen]
+
+    return asyncio.run(story())
+
+
+MESSAGE = b"POST /some/path HTTP/1.1\r\nHost: x\r\nX-Name: some value\r\nContent-Length: 11\r\n\r\nhello world"
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(0, len(MESSAGE)), max_size=12).map(sorted))
+def test_a_message_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
+    headers = [(b"host", b"x"), (b"x-name", b"some value"), (b"content-length", b"11")]
+    assert whole(MESSAGE, cuts) == [("POST", b"/some/path", headers, b"hello world")]
+
+
+WORDS = (
+    b"GET / HTTP/1.1,POST / HTTP/1.1,Host: x,Content-Length: 3,Transfer-Encoding: chunked,abc,Connection: upgrade,"
+    b"Upgrade: x,Expect: 100-continue,3,0,,,CONNECT x:1 HTTP/1.1"
+).split(b",")
+LINES = st.lists(st.sampled_from(WORDS) | st.binary(max_size=20), max_size=12).map(b"\r\n".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(junk=st.binary(max_size=200) | LINES)
+def test_whatever_a_client_sends_the_next_one_is_answered(junk: bytes) -> None:
+    async def story() -> None:
+        async with serving(Echo(), Limits(linger=0.05)) as site:
+            client = await site.connect()
+            client.writer.write(junk)
+            client.writer.write_eof()
+            for status in (line for line in (await client.reader.read()).split(b"\r\n") if line.startswith(b"HTTP/")):
+                assert status.split()[1] in {b"100", b"200", b"400", b"408", b"413", b"431", b"501"}
+            another = await site.connect()
+            another.send("GET /next HTTP/1.1", "Host: x")
+            assert (await another.said())["path"] == "/next"
+
+    asyncio.run(story())
