@@ -6,8 +6,10 @@ dimension that is free. https://github.com/open-inference/open-inference-protoco
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -95,6 +97,11 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    @cached_property
+    def inputs_by_name(self) -> Mapping[str, TensorSpec]:
+        """The inputs, to be looked up."""
+        return MappingProxyType({spec.name: spec for spec in self.inputs})
 
 
 def read_signature(inputs: Iterable[_NodeArg], outputs: Iterable[_NodeArg]) -> Signature:

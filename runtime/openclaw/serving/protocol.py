@@ -12,8 +12,7 @@ allowed; nothing is allocated by a shape before the data is known to be there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,11 +27,11 @@ BINARY = "application/octet-stream"
 
 _MAX_SIZE = 2**31 - 1
 _MAX_RANK = 64
+_PLAIN_REQUEST = frozenset({"id", "inputs"})
 _PLAIN_FIELDS = frozenset({"name", "datatype", "shape", "data"})
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A named tensor on the wire."""
 
     name: str
@@ -41,16 +40,14 @@ class Tensor:
     binary: bool = False
 
 
-@dataclass(frozen=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     """An output that the client asks for; ``binary`` as raw bytes after the JSON."""
 
     name: str
     binary: bool
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A decoded request: consistent in itself, not yet held against a model."""
 
     inputs: tuple[Tensor, ...]
@@ -59,8 +56,7 @@ class InferRequest:
     binary_output: bool = False
 
 
-@dataclass(frozen=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """What is sent back; ``id`` is the request's."""
 
     model_name: str
@@ -69,8 +65,7 @@ class InferResponse:
     id: str | None = None
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A body in pieces with its content type; ``header_length`` is set when binary tensors follow the JSON."""
 
     parts: tuple[bytes | memoryview, ...]
@@ -94,15 +89,15 @@ def decode_request(body: bytes | bytearray, header_length: str | None = None) ->
         InvalidRequest: the body is not a request of the protocol.
     """
     document, rest = _split(body, header_length)
+    if plain := _plain_request(document):
+        return plain
     parameters = _object(document, "parameters", "the request")
     items = document.get("inputs")
     if not isinstance(items, list) or not items:
         raise InvalidRequest(f"inputs is {_shown(items)}; a non-empty list of tensors is needed")
     tensors: list[Tensor] = []
     for index, item in enumerate(items):
-        tensor = _plain_tensor(item)
-        if tensor is None:
-            tensor, rest = _decode_tensor(item, f"inputs[{index}]", rest)
+        tensor, rest = _decode_tensor(item, f"inputs[{index}]", rest)
         if any(other.name == tensor.name for other in tensors):
             raise InvalidRequest(f"input {_shown(tensor.name)} is given twice")
         tensors.append(tensor)
@@ -123,7 +118,7 @@ def bind(request: InferRequest, signature: Signature) -> tuple[dict[str, Array],
     Raises:
         InvalidRequest: a name, datatype or shape is not the model's.
     """
-    specs = {spec.name: spec for spec in signature.inputs}
+    specs = signature.inputs_by_name
     arrays = {}
     for tensor in request.inputs:
         spec = specs.get(tensor.name)
@@ -133,17 +128,18 @@ def bind(request: InferRequest, signature: Signature) -> tuple[dict[str, Array],
             )
         _check_against(tensor, spec)
         arrays[tensor.name] = tensor.array
-    for name in specs:
-        if name not in arrays:
-            raise InvalidRequest(f"input {_shown(name)} is missing; the model takes {_listed(signature.inputs)}")
-    known = [spec.name for spec in signature.outputs]
-    outputs = request.outputs or tuple(RequestedOutput(name, request.binary_output) for name in known)
-    for output in outputs:
+    if len(arrays) < len(specs):
+        missing = next(name for name in specs if name not in arrays)
+        raise InvalidRequest(f"input {_shown(missing)} is missing; the model takes {_listed(signature.inputs)}")
+    if not request.outputs:
+        return arrays, tuple([RequestedOutput(spec.name, request.binary_output) for spec in signature.outputs])
+    known = {spec.name for spec in signature.outputs}
+    for output in request.outputs:
         if output.name not in known:
             raise InvalidRequest(
                 f"there is no output {_shown(output.name)}; the model gives {_listed(signature.outputs)}"
             )
-    return arrays, outputs
+    return arrays, request.outputs
 
 
 def encode_response(response: InferResponse) -> Encoded:
@@ -196,6 +192,17 @@ def _split(body: bytes | bytearray, header_length: str | None) -> tuple[dict[str
     if not isinstance(document, dict):
         raise InvalidRequest(f"the body is {_shown(document)}; an object with inputs is needed")
     return document, view[length:]
+
+
+def _plain_request(document: dict[str, Any]) -> InferRequest | None:
+    """A request as nearly all are, for one tensor in JSON; None where a closer look is needed."""
+    if len(document) > 2 or not document.keys() <= _PLAIN_REQUEST:
+        return None
+    items, identity = document.get("inputs"), document.get("id")
+    if type(items) is not list or len(items) != 1 or (identity is not None and type(identity) is not str):
+        return None
+    tensor = _plain_tensor(items[0])
+    return None if tensor is None else InferRequest((tensor,), None, identity)
 
 
 def _plain_tensor(item: object) -> Tensor | None:

@@ -40,10 +40,9 @@ def decode_plain(data: list[Any], datatype: str, shape: list[Any]) -> Array | No
         return None
     try:
         if dtype.kind == "f" and kinds <= _NUMBERS:
-            numbers = np.array(data, np.float64)
             limit = _LARGEST[dtype.itemsize]
-            fits = numbers.max() <= limit and numbers.min() >= -limit
-            return numbers.astype(dtype).reshape(shape) if fits else None
+            # A list's own max and min cost less than an array's until there are thousands.
+            return np.array(data, dtype).reshape(shape) if max(data) <= limit and min(data) >= -limit else None
         if dtype.kind in "iu" and kinds == _INTEGERS:
             return np.array(data, dtype).reshape(shape)
     except (OverflowError, ValueError):

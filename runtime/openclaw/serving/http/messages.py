@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import orjson
 
 JSON = b"application/json"
 
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
 class Request:
@@ -54,8 +55,7 @@ class Request:
         return unquote(target.partition("?")[0])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class Answer(NamedTuple):
     """What is sent back.
 
     Attributes:
@@ -74,13 +74,12 @@ class Answer:
 
     def head(self, *, keep_alive: bool) -> bytes:
         """Status line and headers, with the empty line that ends them."""
-        lines = [
-            b"HTTP/1.1 %d %b\r\nServer: openclaw\r\nContent-Type: %b\r\nContent-Length: %d\r\n"
-            % (self.status, _PHRASES.get(self.status, b"Unknown"), self.content_type, sum(map(_size, self.parts)))
-        ]
-        lines += [b"%b: %b\r\n" % header for header in self.headers]
-        lines.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
-        return b"".join(lines)
+        length = sum(map(_size, self.parts))
+        more = b"".join([b"%b: %b\r\n" % header for header in self.headers])
+        end = b"" if keep_alive else b"Connection: close\r\n"
+        return b"HTTP/1.1 %b\r\nServer: openclaw\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
+            _STATUS_LINES.get(self.status, b"%d" % self.status), self.content_type, length, more, end,
+        )  # fmt: skip
 
 
 def refusal(status: int, sentence: str, *, close: bool = False) -> Answer:
