@@ -98,6 +98,10 @@ def _to_stdout(data: bytes) -> None:
         view = view[os.write(1, view) :]
 
 
+def _nothing(_: int) -> bool:
+    return False
+
+
 class AccessLog:
     """Takes lines on the event loop and writes them in a thread; make it after a fork.
 
@@ -107,7 +111,7 @@ class AccessLog:
     """
 
     def __init__(self, sampling: Sampling, write: Callable[[bytes], None] = _to_stdout) -> None:
-        self.wants = sampling.wants
+        self.wants: Callable[[int], bool] = sampling.wants
         self._write = write
         self._changed = threading.Condition()
         self._waiting: list[bytes] = []
@@ -147,6 +151,7 @@ class AccessLog:
                 self._write(data)
             except OSError:
                 # Nobody reads standard output any more; requests are answered all the same.
+                self.wants = _nothing
                 return
 
     def _next(self) -> bytes:

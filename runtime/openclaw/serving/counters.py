@@ -107,7 +107,8 @@ class Slot:
 
     def read(self, start: int, size: int) -> list[float]:
         """The numbers from ``start`` on."""
-        return self.cells[start : start + size].tolist()
+        values: list[float] = self._values[start : start + size].tolist()
+        return values
 
     def write(self, start: int, values: list[float]) -> None:
         """Replaces the numbers from ``start`` on."""

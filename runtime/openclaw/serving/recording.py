@@ -1,8 +1,9 @@
 """What the serving path measures, cheap enough to stay on.
 
-Objects are bound once to a model, a version and a protocol; recording then only adds to numbers of
-this process, which ``publish`` copies into its slot of the shared counters. :mod:`openclaw.serving.exposition` turns them into samples when scraped.
-Everything is called on the event loop's thread unless it says otherwise: an addition is not atomic.
+Objects are bound once to a model, a version and a protocol; recording then only adds to numbers of this
+process, which ``publish`` copies into its slot of the shared counters. :mod:`openclaw.serving.exposition` turns
+them into samples when scraped. Everything is called on the event loop's thread unless it says otherwise: an
+addition is not atomic.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Window:
     """The writing end: one thread's values of the last ``seconds``, kept in ``cells[start : start + CELLS]``.
 
     Attributes:
-        changed: first indices of the slices (STRIDE numbers each) with new values; whoever copies them clears it.
+        changed: first indices of the slices (STRIDE numbers each) that ended since ``touched`` was called.
     """
 
     __slots__ = ("_base", "_cells", "_per_second", "_period", "_start", "changed")
@@ -73,13 +73,15 @@ class Window:
         if self._cells[at] != period + 1:
             self._cells[at] = period + 1.0
             self._cells[at + 1 : at + STRIDE] = _EMPTY
+        if self._period >= 0:
+            # Its last values may be newer than the last copy.
+            self.changed.add(self._base - 1)
         self._period, self._base = period, at + 1
-        self.changed.add(at)
 
     def touched(self) -> set[int]:
-        """Takes ``changed``; the slice of this period counts as changed again."""
-        touched, self.changed = self.changed, set() if self._period < 0 else {self._base - 1}
-        return touched
+        """Takes ``changed``, with the slice of this period."""
+        changed, self.changed = self.changed, set()
+        return changed if self._period < 0 else {*changed, self._base - 1}
 
 
 def merged(windows: Iterable[NDArray[np.float64]], *, now: float, seconds: float) -> NDArray[np.float64]:
