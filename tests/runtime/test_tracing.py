@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
@@ -144,3 +149,39 @@ def test_only_what_the_server_failed_is_an_error(exporter: InMemorySpanExporter,
 def test_nothing_is_traced_unless_an_endpoint_is_named() -> None:
     assert tracing.from_environment({}) is None
     assert tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}) is None
+
+
+async def test_spans_reach_an_otlp_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    received: list[ExportTraceServiceRequest] = []
+
+    async def traces(posted: web.Request) -> web.Response:
+        received.append(ExportTraceServiceRequest.FromString(await posted.read()))
+        return web.Response(body=b"", content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", traces)
+    async with TestServer(app) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", str(collector.make_url("")))
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "digits")
+        traced = tracing.from_environment(os.environ)
+        assert traced is not None
+        traced.record(request(), TraceContext(TRACE, PARENT, 1))
+        await asyncio.to_thread(traced.close)
+    (resource,) = received[0].resource_spans
+    names = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+    assert names["service.name"] == "digits"
+    spans = resource.scope_spans[0].spans
+    assert {span.name for span in spans} == {"request", "queue", "compute"}
+    assert {span.trace_id.hex() for span in spans} == {TRACE}
+
+
+def test_an_endpoint_without_an_exporter_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # None makes Python refuse the import, as where the package is not installed.
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    assert tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) is None
+    assert "no traces: " in caplog.text
