@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from openclaw.serving import families
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.exposition import Exposition
-from openclaw.serving.recording import ServingMetrics
+from openclaw.serving.recording import MAX_PENDING, ServingMetrics
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -138,6 +139,35 @@ def test_what_concerns_the_model_and_the_process_is_there() -> None:
     assert value(counters, "openclaw_gc_pause_seconds_sum", generation="2") == 0.875
     assert value(counters, "openclaw_gc_pause_seconds_count", generation="2") == 3
     assert value(counters, "openclaw_gc_pause_max_seconds", generation="2") == 0.5
+
+
+def test_threads_record_runs_while_others_publish_and_none_is_lost() -> None:
+    counters = SharedCounters()
+    metrics = ServingMetrics(counters)
+    model = metrics.model("digits")
+
+    def record() -> None:
+        for _ in range(5000):
+            model.ran(2, 0.001)
+
+    threads = [threading.Thread(target=record) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        metrics.publish()
+    metrics.publish()
+    assert value(counters, "openclaw_inference_duration_seconds_count", model="digits") == 20_000
+    assert value(counters, "openclaw_batch_size_sum", model="digits") == 40_000
+
+
+def test_what_waits_to_be_published_is_bounded() -> None:
+    metrics = ServingMetrics(SharedCounters())
+    requests = metrics.requests("digits", "1", "rest")
+    for _ in range(MAX_PENDING + 1):
+        requests.begin()
+        requests.answered(200, time.perf_counter())
+    at = metrics.block(families.REQUEST_DURATION, "digits", "rest")
+    assert sum(metrics.cells[at : at + len(families.SECONDS_BUCKETS) + 1]) == MAX_PENDING + 1
 
 
 def test_openmetrics_is_answered_to_those_who_ask_for_it() -> None:

@@ -18,8 +18,7 @@ WANTED = [0.0, 0.5, 0.9, 0.99, 1.0]
 def recorded(values: list[float], now: float = 0.0, cells: list[float] | None = None) -> list[float]:
     cells = [0.0] * CELLS if cells is None else cells
     window = Window(cells, 0, seconds=60.0)
-    for value in values:
-        window.record(value, now)
+    window.record(np.array(values), now)
     return cells
 
 
@@ -45,7 +44,7 @@ def test_what_is_older_than_the_window_is_gone_and_what_is_younger_counts(steps:
     window = Window(cells, 0, seconds=60.0)
     for value, pause in steps:
         now += pause
-        window.record(value, now)
+        window.record(np.array([value]), now)
         values.append((int(now * (SLICES / 60.0)), value))
     newest = int(now * (SLICES / 60.0))
     young = [value for period, value in values if period > newest - SLICES]
@@ -76,7 +75,7 @@ def test_copying_what_was_touched_copies_everything() -> None:
     cells, copy = [0.0] * CELLS, [0.0] * CELLS
     window = Window(cells, 0, seconds=60.0)
     for step in range(200):
-        window.record(0.5, float(step))
+        window.record(np.array([0.5]), float(step))
         if step % 7 == 0 or step == 199:
             for at in window.touched():
                 copy[at : at + summary.STRIDE] = cells[at : at + summary.STRIDE]

@@ -9,19 +9,57 @@ addition is not atomic.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections.abc import Callable
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from openclaw.serving import families, summary
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.families import BATCH_BUCKETS, SECONDS_BUCKETS
+from openclaw.serving.families import SECONDS_BUCKETS
 
 WINDOW_SECONDS = 60.0
 PUBLISH_SECONDS = 0.1
 
+MAX_PENDING = 4096
+"""Durations that wait to be sorted into buckets; more are sorted at once."""
+
 REST = "rest"
 GRPC = "grpc"
+
+
+class Observations:
+    """Values of one histogram that wait to be sorted into its buckets, many at a time: far cheaper than one by one.
+
+    ``append`` is a list's own, and so may be called on any thread.
+    """
+
+    __slots__ = ("_at", "_bounds", "_cells", "_values", "append")
+
+    def __init__(self, cells: list[float], at: int, *, bounds: tuple[float, ...]) -> None:
+        self._cells = cells
+        self._at = at
+        self._bounds = np.array(bounds)
+        self._values: list[float] = []
+        self.append = self._values.append
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def fold(self) -> NDArray[np.float64] | None:
+        """Counts what waits, and gives it; None where nothing does. By one thread at a time."""
+        if not self._values:
+            return None
+        taken = self._values[:]
+        # What another thread appended meanwhile stays.
+        del self._values[: len(taken)]
+        values = np.array(taken, dtype=np.float64)
+        counts = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._bounds) + 1)
+        for bucket in counts.nonzero()[0].tolist():
+            self._cells[self._at + bucket] += float(counts[bucket])
+        self._cells[self._at + len(counts)] += float(values.sum())
+        return values
 
 
 class ServingMetrics:
@@ -44,6 +82,7 @@ class ServingMetrics:
         self._publishing = threading.Lock()
         self._models: dict[str, ModelMetrics] = {}
         self._requests: dict[tuple[str, str, str], RequestMetrics] = {}
+        self._observed: list[Observations] = []
         self._pools: list[tuple[int, Callable[[], float]]] = []
         for key, values in self._slot.blocks():
             if families.parse(key)[0].is_gauge:
@@ -78,6 +117,7 @@ class ServingMetrics:
         """
         # Two at once could put the older of two states last, and a counter would go down.
         with self._publishing:
+            self._fold()
             for at, read in self._pools:
                 self.cells[at] = read()
             for place, shared, size in tuple(self._published):
@@ -103,6 +143,23 @@ class ServingMetrics:
         """Shows ``read()`` bytes as a pool of ``openclaw_memory_bytes``; ``rss`` is there by itself."""
         self._pools.append((self.block(families.MEMORY, pool), read))
 
+    def observations(self, family: families.Family, *labels: str) -> Observations:
+        """What a histogram's series is recorded with."""
+        made = Observations(self.cells, self.block(family, *labels), bounds=family.buckets)
+        self._observed.append(made)
+        return made
+
+    def fold(self) -> None:
+        """Sorts what waits into buckets."""
+        with self._publishing:
+            self._fold()
+
+    def _fold(self) -> None:
+        for requests in tuple(self._requests.values()):
+            requests.fold(perf_counter())
+        for observations in tuple(self._observed):
+            observations.fold()
+
     def gc_paused(self, generation: int, seconds: float) -> None:
         """One collection of ``generation`` stopped this process; on any thread (collections never overlap)."""
         cells, at = self.cells, self._pauses[generation]
@@ -118,19 +175,24 @@ class ServingMetrics:
 
 
 class ModelMetrics:
-    """What concerns a model as a whole."""
+    """What concerns a model as a whole.
 
-    __slots__ = ("_at_flight", "_batch", "_cells", "_inference", "_lock", "_metrics", "_name", "_queue", "window")
+    Attributes:
+        queued: called with the seconds that one request waited before it ran, not for one that ran inline; on any
+            thread.
+        window: the latencies of late.
+    """
+
+    __slots__ = ("_at_flight", "_cells", "_inference", "_metrics", "_name", "_rows", "queued", "window")
 
     def __init__(self, metrics: ServingMetrics, name: str) -> None:
         self._metrics = metrics
         self._name = name
         self._cells = metrics.cells
-        self._lock = threading.Lock()
         self._at_flight = metrics.block(families.IN_FLIGHT, name)
-        self._queue = metrics.block(families.QUEUE, name)
-        self._batch = metrics.block(families.BATCH_SIZE, name)
-        self._inference = metrics.block(families.INFERENCE_DURATION, name)
+        self.queued = metrics.observations(families.QUEUE, name).append
+        self._rows = metrics.observations(families.BATCH_SIZE, name).append
+        self._inference = metrics.observations(families.INFERENCE_DURATION, name).append
         self.window = metrics.window_of(name)
         self.ready(False)
 
@@ -139,22 +201,10 @@ class ModelMetrics:
         """Requests being answered by this process now."""
         return float(self._cells[self._at_flight])
 
-    def queued(self, seconds: float) -> None:
-        """One request waited this long before it ran; not called for one that ran inline."""
-        cells, at = self._cells, self._queue
-        cells[at + bisect_left(SECONDS_BUCKETS, seconds)] += 1.0
-        cells[at + len(SECONDS_BUCKETS) + 1] += seconds
-
     def ran(self, rows: int, seconds: float) -> None:
         """One run of the model over ``rows`` rows took this long; on any thread."""
-        cells = self._cells
-        with self._lock:
-            at = self._inference
-            cells[at + bisect_left(SECONDS_BUCKETS, seconds)] += 1.0
-            cells[at + len(SECONDS_BUCKETS) + 1] += seconds
-            at = self._batch
-            cells[at + bisect_left(BATCH_BUCKETS, rows)] += 1.0
-            cells[at + len(BATCH_BUCKETS) + 1] += rows
+        self._inference(seconds)
+        self._rows(rows)
 
     def ready(self, ready: bool) -> None:
         """Whether this process answers requests for the model."""
@@ -176,16 +226,17 @@ class ModelMetrics:
 class RequestMetrics:
     """Counts the requests of one model, version and protocol: ``begin``, then ``answered`` or ``shed``."""
 
-    __slots__ = ("_at_flight", "_cells", "_codes", "_duration", "_labels", "_metrics", "_model", "_record")
+    __slots__ = ("_at_flight", "_cells", "_codes", "_durations", "_labels", "_metrics", "_model")
 
     def __init__(self, metrics: ServingMetrics, model: str, *, version: str, protocol: str) -> None:
         self._metrics = metrics
         self._model = metrics.model(model)
         self._labels = model, version, protocol
         self._cells = metrics.cells
-        self._record = self._model.window.record
         self._at_flight = metrics.block(families.IN_FLIGHT, model)
-        self._duration = metrics.block(families.REQUEST_DURATION, model, protocol)
+        self._durations = Observations(
+            metrics.cells, metrics.block(families.REQUEST_DURATION, model, protocol), bounds=SECONDS_BUCKETS
+        )
         self._codes: dict[int | str, int] = {}
 
     def begin(self) -> None:
@@ -197,18 +248,23 @@ class RequestMetrics:
 
         perf_counter() is the system's monotonic clock (CLOCK_MONOTONIC), so all processes share the window's slices.
         """
-        now = perf_counter()
-        seconds = now - received
-        cells, at = self._cells, self._duration
+        seconds = perf_counter() - received
+        cells = self._cells
         cells[self._at_flight] -= 1.0
         try:
             cells[self._codes[code]] += 1.0
         except KeyError:
             cells[self._code(code)] += 1.0
-        cells[at + bisect_left(SECONDS_BUCKETS, seconds)] += 1.0
-        cells[at + len(SECONDS_BUCKETS) + 1] += seconds
-        self._record(seconds, now)
+        self._durations.append(seconds)
+        if len(self._durations) > MAX_PENDING:
+            self._metrics.fold()
         return seconds
+
+    def fold(self, now: float) -> None:
+        """Sorts what waits into the buckets of the histogram and of the window."""
+        values = self._durations.fold()
+        if values is not None:
+            self._model.window.record(values, now)
 
     def shed(self, code: int | str, reason: str) -> None:
         """It was refused because of load: counted, but not as a latency, which quick refusals would flatter."""

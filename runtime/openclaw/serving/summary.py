@@ -6,7 +6,7 @@ A Fast and Fully-Mergeable Quantile Sketch with Relative-Error Guarantees", PVLD
 Values below LOWEST or above HIGHEST count as those. Counts of several processes are merged by adding them.
 
 The window is a ring of time slices. Each holds the number of the period that it counts; the first value of a
-new period empties the oldest slice, so recording is O(1) but for that. What a scrape sees covers between
+new period empties the oldest slice. Recording is O(1) for each value. What a scrape sees covers between
 window - window / SLICES and window seconds.
 """
 
@@ -57,15 +57,14 @@ class Window:
         self._base = start
         self.changed: set[int] = set()
 
-    def record(self, value: float, now: float) -> None:
-        """Counts one value in seconds at ``now``, seconds of a monotonic clock that all processes share."""
+    def record(self, values: NDArray[np.float64], now: float) -> None:
+        """Counts values in seconds as of ``now``, seconds of a monotonic clock that all processes share."""
         period = int(now * self._per_second)
         if period != self._period:
             self._turn(period)
-        if value > HIGHEST:
-            value = HIGHEST
-        bucket = int(math.log(value) * _PER_LOG + _SHIFT) if value > LOWEST else 0
-        self._cells[self._base + bucket] += 1.0
+        buckets = (np.log(np.clip(values, LOWEST, HIGHEST)) * _PER_LOG + _SHIFT).astype(np.int64)
+        for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
+            self._cells[self._base + int(bucket)] += float(count)
 
     def _turn(self, period: int) -> None:
         at = self._start + period % SLICES * STRIDE
