@@ -175,7 +175,8 @@ def test_openmetrics_is_answered_to_those_who_ask_for_it() -> None:
     answer(ServingMetrics(counters))
     body, content_type = Exposition(counters).render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
-    names = {metric.name: metric.type for metric in parse_openmetrics(body.decode())}
+    metrics = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]  # untyped upstream
+    names = {metric.name: metric.type for metric in metrics}
     assert names["openclaw_requests"] == "counter"
     assert names["openclaw_inference_latency_seconds"] == "summary"
     assert "process_resident_memory" in body.decode()
