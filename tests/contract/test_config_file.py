@@ -12,9 +12,10 @@ from testcluster.paths import REPOSITORY
 from openclaw import cli, errors
 from openclaw.config import ServerConfig, ServerOptions
 from openclaw.serving import settings, termination
+from openclaw.serving.counters import SharedCounters
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.lifecycle import listen, shown_address, start
-from openclaw.serving.metrics import Metrics
+from openclaw.serving.telemetry import Telemetry
 from openclaw.storage import cache, uri
 from openclaw_operator.api.spec import URI_SCHEMES, Model, Runtime, Warmup
 from openclaw_operator.api.v1alpha1 import InferenceService
@@ -110,7 +111,7 @@ def test_the_server_listens_where_the_pod_says_and_probes_ask_what_it_answers() 
 
 
 async def test_probes_are_answered_by_a_server_that_loads_and_by_one_that_drains() -> None:
-    endpoint = Endpoint("digits", Metrics(), concurrency=1)
+    endpoint = Endpoint("digits", Telemetry(SharedCounters()), concurrency=1)
     container = container_of(services.service())
     options = ServerOptions(host="127.0.0.1", port=0)
     listener = listen(options, shared=False)

@@ -211,7 +211,7 @@ def value(text: str, sample: str) -> float:
 
 
 async def test_metrics_count_requests_by_status_and_only_by_known_model(client: aiohttp.ClientSession) -> None:
-    good = 'openclaw_requests_total{code="200",model="digits",protocol="rest"}'
+    good = 'openclaw_requests_total{code="200",model="digits",protocol="rest",version="1"}'
     bad = good.replace("200", "400")
     before = await exposition(client)
     for request in (document(), document(), {"inputs": []}):
@@ -267,11 +267,12 @@ async def test_every_datatype_passes_through_a_model(
     models: Any, datatype: str, onnx_type: int, *, data: list[Any]
 ) -> None:
     from openclaw.execute.session import Model
+    from openclaw.serving.counters import SharedCounters
     from openclaw.serving.endpoint import Endpoint
-    from openclaw.serving.metrics import Metrics
     from openclaw.serving.protocol import Encoded
+    from openclaw.serving.telemetry import Telemetry
 
-    endpoint = Endpoint("identity", Metrics(), concurrency=1)
+    endpoint = Endpoint("identity", Telemetry(SharedCounters()), concurrency=1)
     endpoint.open(Model.from_file(models.identity(onnx_type), name="identity"))
     request = {"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 2], "data": data}]}
     coming = endpoint.infer(json.dumps(request).encode(), None)

@@ -1,6 +1,6 @@
 """Numbers that every worker process writes for itself and any of them reads for all.
 
-One anonymous shared mapping is made before the workers are forked. Each process owns one slot of it, so no
+One anonymous shared mapping is made before the workers are started. Each process owns one slot of it, so no
 number has two writers and nothing is locked. A slot is a list of blocks, each a key and a run of 8-byte
 floats: it describes itself, so a model that one worker loads later needs no agreement with the others. A
 process that replaces a dead one takes over its slot and goes on adding where that one stopped: counters never
@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -37,19 +38,26 @@ _HEADER = 3
 
 
 class SharedCounters:
-    """The mapping; make it before the first fork.
+    """The mapping. A process that was forked has it; one that was started is given its descriptor.
 
     Args:
         slots: how many processes write at the same time, the parent included if it counts too.
         cells: numbers in each slot, keys included.
+        descriptor: of the mapping that another process made, with as many slots and cells.
     """
 
-    def __init__(self, slots: int = 1, cells: int = SLOT_CELLS) -> None:
+    def __init__(self, slots: int = 1, cells: int = SLOT_CELLS, *, descriptor: int | None = None) -> None:
         if slots < 1 or cells < _FIRST:
             raise ValueError(f"slots is {slots} and cells is {cells}; allowed: from 1 and from {_FIRST}")
-        self._memory = mmap.mmap(-1, slots * cells * CELL)
+        size = slots * cells * CELL
+        self.descriptor = _nameless(size) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, size)
         self._slot_bytes = cells * CELL
         self.slots = slots
+
+    def close(self) -> None:
+        """Gives the descriptor back; the mapping stays as long as somebody uses it."""
+        os.close(self.descriptor)
 
     def slot(self, index: int) -> Slot:
         """The slot ``index`` as it stands; raises IndexError unless 0 <= index < slots."""
@@ -130,6 +138,17 @@ class Slot:
             start = at + _HEADER + _cells_of(key)
             yield key, start, size
             at = start + size
+
+
+def _nameless(size: int) -> int:
+    """A file of ``size`` zeros in memory, that is gone with the last process that has it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("openclaw-counters")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
 
 
 def _cells_of(key: bytes) -> int:

@@ -12,9 +12,10 @@ from enum import Enum
 from typing import Any
 
 from openclaw.errors import NotReady, UnknownModel
-from openclaw.execute.session import Model
+from openclaw.execute.session import Array, Model
 from openclaw.serving import protocol
-from openclaw.serving.metrics import Metrics
+from openclaw.serving.recording import REST
+from openclaw.serving.telemetry import Telemetry
 
 VERSION = "1"
 
@@ -36,15 +37,15 @@ class Phase(Enum):
 class Endpoint:
     """One model's name, phase and, once loaded, the model itself; used from one event loop."""
 
-    def __init__(self, name: str, metrics: Metrics, *, concurrency: int) -> None:
+    def __init__(self, name: str, telemetry: Telemetry, *, concurrency: int) -> None:
         self.name = name
-        self.metrics = metrics
+        self.metrics = telemetry.metrics.model(name)
+        self.requests = telemetry.metrics.requests(name, VERSION, REST)
+        self._telemetry = telemetry
         self.phase = Phase.LOADING
-        self.traffic = metrics.traffic(name)
         self._model: Model | None = None
         self._shortest = float("inf")
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
-        metrics.ready.labels(name).set(0)
 
     @property
     def ready(self) -> bool:
@@ -62,12 +63,12 @@ class Endpoint:
         self._shortest = quickest
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
-            self.metrics.ready.labels(self.name).set(1)
+            self.metrics.ready(True)
 
     def drain(self) -> None:
         """Tells load balancers to stop; requests that still come are answered."""
         self.phase = Phase.DRAINING
-        self.metrics.ready.labels(self.name).set(0)
+        self.metrics.ready(False)
 
     def metadata(self, name: str, version: str | None) -> dict[str, Any]:
         """The model metadata document."""
@@ -95,7 +96,7 @@ class Endpoint:
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """The Prometheus exposition and its content type."""
-        return await asyncio.to_thread(self.metrics.render, accept)
+        return await asyncio.to_thread(self._telemetry.render, accept)
 
     def _serving(self, name: str, version: str | None) -> Model:
         self.check(name, version)
@@ -110,9 +111,15 @@ class Endpoint:
         results = model.infer([output.name for output in wanted], arrays)
         seconds = time.perf_counter() - start
         self._shortest = min(seconds, self._shortest * _RISE)
-        self.traffic.computed(seconds)
+        self.metrics.ran(_rows(arrays), seconds)
         tensors = tuple(
             protocol.Tensor(output.name, model.datatypes[output.name], array, output.binary)
             for output, array in zip(wanted, results, strict=True)
         )
         return protocol.encode_response(protocol.InferResponse(self.name, VERSION, tensors, request.id))
+
+
+def _rows(arrays: dict[str, Array]) -> int:
+    """The rows of a request: the first dimension of its first input."""
+    first = next(iter(arrays.values()), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1

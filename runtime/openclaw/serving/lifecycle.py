@@ -21,12 +21,13 @@ from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.execute.session import Model
 from openclaw.serving.announce import announce
+from openclaw.serving.counters import SharedCounters
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.http.messages import Limits as HttpLimits
 from openclaw.serving.http.server import BACKLOG, HttpServer
-from openclaw.serving.metrics import Metrics
 from openclaw.serving.rest import Rest
 from openclaw.serving.signals import StopSignals
+from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.warmup import warm_up
 from openclaw.storage.fetch import Limits, fetch
 from openclaw.storage.uri import parse
@@ -45,13 +46,16 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     signals = StopSignals()
     signals.install()
     listener = listen(config.server, shared=False)
-    endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
+    telemetry = Telemetry(SharedCounters())
+    telemetry.start()
+    endpoint = Endpoint(config.model.name, telemetry, concurrency=cores_of(config))
     server = await start(endpoint, listener, config.server)
     log.info("listening on %s; loading %s", shown_address(listener), parse(config.model.uri))
     try:
         began = time.perf_counter()
         loaded = await until_stopped(bring_up(config, cache_dir, endpoint), signals)
         if loaded is not None:
+            telemetry.settle()
             endpoint.open(loaded.model, quickest=loaded.quickest)
             announce(loaded.model, listener.getsockname(), seconds=time.perf_counter() - began)
             await signals.stop.wait()
@@ -59,6 +63,7 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
             await drain(endpoint, signals, config.server)
     finally:
         await server.stop(config.server.drain_timeout_seconds)
+        telemetry.stop()
     log.info("stopped")
 
 
@@ -72,7 +77,6 @@ class Loaded:
 
 async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) -> Loaded:
     """Fetches, loads and warms up the model; its time and its failure are in the metrics."""
-    metrics, name = endpoint.metrics, config.model.name
     began = time.perf_counter()
     try:
         path = await fetch_model(config, cache_dir)
@@ -81,9 +85,9 @@ async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) ->
         loaded = await asyncio.get_running_loop().run_in_executor(loader, load_model, config, path)
         loader.shutdown(wait=False)
     except StartupError as error:
-        metrics.load_failures.labels(name, error.reason).inc()
+        endpoint.metrics.load_failed(error.reason)
         raise
-    metrics.load_seconds.labels(name).set(time.perf_counter() - began)
+    endpoint.metrics.loaded(time.perf_counter() - began)
     return loaded
 
 

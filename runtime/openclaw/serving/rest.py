@@ -5,7 +5,6 @@ https://github.com/open-inference/open-inference-protocol
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from openclaw.errors import NotReady, RequestError, UnsupportedEncoding
 from openclaw.serving import protocol
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.http.messages import Answer, Request, refusal
-from openclaw.serving.metrics import REST
 from openclaw.version import __version__
 
 _HEADER_LENGTH = protocol.HEADER_LENGTH.lower().encode()
@@ -73,7 +71,7 @@ class Rest:
         return self._readiness({"name": name, "ready": self._endpoint.ready})
 
     def _inference(self, request: Request) -> Answer | Awaitable[Answer]:
-        self._endpoint.traffic.begin()
+        self._endpoint.requests.begin()
         try:
             encoding = request.header(b"content-encoding")
             if encoding is not None and encoding.lower() != b"identity":
@@ -103,7 +101,7 @@ class Rest:
 
     def _count(self, request: Request, error: BaseException | None = None) -> None:
         code = 200 if error is None else getattr(error, "status", 500)
-        self._endpoint.traffic.answered(REST, code, seconds=time.perf_counter() - request.received)
+        self._endpoint.requests.answered(code, request.received)
 
     def _server(self, _: Request) -> Answer:
         return _json({"name": "openclaw", "version": __version__, "extensions": ["binary_tensor_data"]})

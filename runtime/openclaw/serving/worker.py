@@ -1,6 +1,8 @@
 """One of several serving processes: what :mod:`openclaw.serving.workers` starts and talks to.
 
-python -m openclaw.serving.worker CONFIG_JSON
+python -m openclaw.serving.worker CONFIG_JSON DESCRIPTOR SLOT
+
+DESCRIPTOR is that of the counters which all workers share, SLOT this one's place in them.
 """
 
 from __future__ import annotations
@@ -14,16 +16,17 @@ import sys
 from openclaw.config import ServerConfig, parse
 from openclaw.errors import StartupError
 from openclaw.serving import logs
+from openclaw.serving.counters import SharedCounters
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.lifecycle import bring_up, cores_of, drain, listen, start, until_stopped
-from openclaw.serving.metrics import Metrics
 from openclaw.serving.process import leave, run_loop
 from openclaw.serving.signals import StopSignals
+from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.termination import failure_line
 from openclaw.storage.cache import default_folder
 
 
-async def work(config: ServerConfig) -> None:
+async def work(config: ServerConfig, telemetry: Telemetry) -> None:
     """Loads, warms up, says so, listens when told to, and drains when told to or when the parent is gone.
 
     Raises:
@@ -35,10 +38,12 @@ async def work(config: ServerConfig) -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, signals.stop.set)
     orders = asyncio.create_task(_obey(signals, may_listen))
-    endpoint = Endpoint(config.model.name, Metrics(), concurrency=cores_of(config))
+    telemetry.start()
+    endpoint = Endpoint(config.model.name, telemetry, concurrency=cores_of(config))
     loaded = await until_stopped(bring_up(config, default_folder(), endpoint), signals)
     if loaded is None:
         return
+    telemetry.settle()
     say("warm")
     if await until_stopped(may_listen.wait(), signals):
         endpoint.open(loaded.model, quickest=loaded.quickest)
@@ -48,6 +53,7 @@ async def work(config: ServerConfig) -> None:
         server.drain()
         await drain(endpoint, signals, config.server)
         await server.stop(config.server.drain_timeout_seconds)
+        telemetry.stop()
     orders.cancel()
 
 
@@ -77,7 +83,10 @@ def main() -> None:
     """Runs one worker; its failure goes to the parent as one JSON line."""
     logs.configure(os.environ)
     try:
-        run_loop(work(parse(json.loads(sys.argv[1]))))
+        document, descriptor, slot = sys.argv[1:]
+        config = parse(json.loads(document))
+        counters = SharedCounters(config.server.workers, descriptor=int(descriptor))
+        run_loop(work(config, Telemetry(counters, slot=int(slot))))
     except StartupError as error:
         say(failure_line(error))
         leave(error.exit_code)

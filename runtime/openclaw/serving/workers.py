@@ -13,22 +13,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
-import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
-from prometheus_client.multiprocess import mark_process_dead
-
 from openclaw.config import ServerConfig
 from openclaw.errors import STARTUP_ERRORS, ModelInvalid, OutOfMemory, StartupError
+from openclaw.serving.counters import SharedCounters
 from openclaw.serving.endpoint import Endpoint
 from openclaw.serving.lifecycle import fetch_model, listen, reserve, shown_address, start, until_stopped
-from openclaw.serving.metrics import Metrics
 from openclaw.serving.signals import StopSignals
+from openclaw.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -50,25 +47,25 @@ async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
     options = config.server.model_copy(update={"port": reservation.getsockname()[1]})
     listener = listen(options, shared=True)
     address = shown_address(listener)
-    waiting_room = await start(Endpoint(config.model.name, Metrics(), concurrency=1), listener, options)
+    waiting = Endpoint(config.model.name, Telemetry(SharedCounters()), concurrency=1)
+    waiting_room = await start(waiting, listener, options)
     log.info("listening on %s; loading %s in %d workers", address, config.model.name, options.workers)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="openclaw-metrics-") as metrics:
-        fleet: Fleet | None = None
-        try:
-            path = await until_stopped(fetch_model(config, cache_dir), signals)
-            if path is not None:
-                fleet = Fleet(_for_workers(config, options.port, path), Path(metrics))
-                if await until_stopped(fleet.warm(), signals):
-                    await waiting_room.stop(_GOODBYE_SECONDS)
-                    await fleet.listen()
-                    log.info("%s is ready on %s after %.2f s", config.model.name, address, time.perf_counter() - began)
-                    await signals.stop.wait()
-        finally:
-            if fleet is not None:
-                await fleet.stop(signals)
-            await waiting_room.stop(_GOODBYE_SECONDS)
-            reservation.close()
+    fleet: Fleet | None = None
+    try:
+        path = await until_stopped(fetch_model(config, cache_dir), signals)
+        if path is not None:
+            fleet = Fleet(_for_workers(config, options.port, path))
+            if await until_stopped(fleet.warm(), signals):
+                await waiting_room.stop(_GOODBYE_SECONDS)
+                await fleet.listen()
+                log.info("%s is ready on %s after %.2f s", config.model.name, address, time.perf_counter() - began)
+                await signals.stop.wait()
+    finally:
+        if fleet is not None:
+            await fleet.stop(signals)
+        await waiting_room.stop(_GOODBYE_SECONDS)
+        reservation.close()
     log.info("stopped")
 
 
@@ -84,12 +81,12 @@ class Worker:
         self.process = process
 
     @classmethod
-    async def spawn(cls, config: ServerConfig, metrics: Path) -> Worker:
+    async def spawn(cls, config: ServerConfig, counters: SharedCounters, *, slot: int) -> Worker:
         """Starts a process that loads the model and warms it up."""
         document = json.dumps(config.model_dump(mode="json", by_alias=True))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "openclaw.serving.worker", document,
-            stdin=PIPE, stdout=PIPE, env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)},
+            sys.executable, "-m", "openclaw.serving.worker", document, str(counters.descriptor), str(slot),
+            stdin=PIPE, stdout=PIPE, pass_fds=(counters.descriptor,),
         )  # fmt: skip
         return cls(process)
 
@@ -133,16 +130,16 @@ class Worker:
 class Fleet:
     """All workers; one that dies is started again, later and later if it dies soon."""
 
-    def __init__(self, config: ServerConfig, metrics: Path) -> None:
+    def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._metrics = metrics
+        self._counters = SharedCounters(config.server.workers)
         self._workers: list[Worker] = []
         self._keepers: list[asyncio.Task[None]] = []
 
     async def warm(self) -> bool:
         """Starts every worker and waits until all are warm."""
-        for _ in range(self._config.server.workers):
-            self._workers.append(await Worker.spawn(self._config, self._metrics))
+        for slot in range(self._config.server.workers):
+            self._workers.append(await Worker.spawn(self._config, self._counters, slot=slot))
         await asyncio.gather(*(worker.warm() for worker in self._workers))
         return True
 
@@ -185,7 +182,7 @@ class Fleet:
         while True:
             worker, began = self._workers[index], time.monotonic()
             code = await worker.process.wait()
-            mark_process_dead(worker.process.pid, str(self._metrics))  # type: ignore[no-untyped-call]  # upstream
+            self._counters.slot(index).leave()
             if time.monotonic() - began > STEADY_SECONDS:
                 delay = RESTART_SECONDS[0]
             log.warning(
@@ -193,7 +190,7 @@ class Fleet:
             )
             await asyncio.sleep(delay)
             delay = min(2 * delay, longest)
-            self._workers[index] = worker = await Worker.spawn(self._config, self._metrics)
+            self._workers[index] = worker = await Worker.spawn(self._config, self._counters, slot=index)
             try:
                 await worker.warm()
             except StartupError as error:

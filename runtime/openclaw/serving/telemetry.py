@@ -1,0 +1,50 @@
+"""What one serving process tells of itself: its counts, published on time, and its garbage collector's pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from openclaw.serving import garbage
+from openclaw.serving.counters import SharedCounters
+from openclaw.serving.exposition import Exposition
+from openclaw.serving.recording import PUBLISH_SECONDS, ServingMetrics
+
+
+class Telemetry:
+    """Counts in one slot of counters that all processes of the server share, and answers scrapes for all."""
+
+    def __init__(self, counters: SharedCounters, *, slot: int = 0) -> None:
+        self.metrics = ServingMetrics(counters, slot=slot)
+        self._exposition = Exposition(counters)
+        self._pauses = garbage.Pauses(self.metrics)
+        self._collector = garbage.IdleCollector(self.metrics.activity)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Publishes from now on, on the running event loop."""
+        self._pauses.start()
+        self._publish(asyncio.get_running_loop())
+
+    def settle(self) -> None:
+        """The model is loaded: from now on the garbage collector keeps out of the way of requests."""
+        if garbage.managed(os.environ):
+            garbage.settle()
+            self._collector.start()
+
+    def stop(self) -> None:
+        """Publishes a last time."""
+        self._pauses.stop()
+        self._collector.stop()
+        if self._timer:
+            self._timer.cancel()
+        self.metrics.publish()
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in the format that ``accept`` prefers, and its content type; on any thread."""
+        self.metrics.publish()
+        return self._exposition.render(accept)
+
+    def _publish(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.metrics.publish()
+        self._timer = loop.call_later(PUBLISH_SECONDS, self._publish, loop)
