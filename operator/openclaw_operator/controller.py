@@ -19,6 +19,8 @@ from openclaw_operator.names import Key, Manifest, Ref
 from openclaw_operator.observe import Observed, is_ready, observe
 from openclaw_operator.telemetry import Telemetry
 
+_OWNED = frozenset(kind.name for kind in names.OWNED_KINDS)
+
 log = logging.getLogger(__name__)
 
 _CONFLICT_DELAY = 1.0
@@ -50,6 +52,7 @@ class Controller:
         self._clock = clock
         self._tolerated: dict[Ref, list[str]] = {}
         self._holding: dict[Key, float] = {}
+        self._bereaved: set[Key] = set()
         self._calm: Calm[Key] = Calm(lambda key: self.queue.add(key, Priority.PROGRESS))
         self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
 
@@ -58,6 +61,8 @@ class Controller:
         key = self.cache.remove(manifest) if event == "DELETED" else self.cache.put(manifest)
         if key is None:
             return
+        if event == "DELETED" and manifest["kind"] in _OWNED:
+            self._bereaved.add(key)
         if manifest["kind"] == names.SERVICE_KIND.name or event == "DELETED":
             self.queue.add(key, Priority.NEW)
         elif any(map(is_ready, self.cache.children(key))):
@@ -99,7 +104,7 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """One step for one service. Returns the seconds after which to look again, if at all."""
-        service = self.cache.service(key)
+        service = await self._surviving(key) if key in self._bereaved else self.cache.service(key)
         if service is None or service["metadata"].get("deletionTimestamp"):
             self._holding.pop(key, None)
             self._calm.forget(key)
@@ -119,6 +124,27 @@ class Controller:
                 raise
         self.telemetry.reconciles.labels(result).inc()
         return delay
+
+    async def _surviving(self, key: Key) -> Manifest | None:
+        """The service of which a child vanished, if there still is one.
+
+        The child may have gone with it, and a watch may have lost that. A service believed alive would have its child
+        written again, and collected again, until everything is listed anew.
+        """
+        self._bereaved.discard(key)  # before asking: what vanishes meanwhile may have gone with it, too
+        service = self.cache.service(key)
+        if service is None:
+            return None
+        try:
+            live = await self._cluster.service(key)
+        except ApiError as error:
+            self._bereaved.add(key)
+            raise Retry(f"{key}: reading the service failed: {error}", after=error.retry_after) from error
+        if live is None:
+            self.cache.remove(service)
+        else:
+            self.cache.put(live)
+        return self.cache.service(key)
 
     async def _step(self, key: Key, service: Manifest, observed: Observed) -> tuple[str, float | None]:
         """Returns what came of it, and the seconds after which to look again."""

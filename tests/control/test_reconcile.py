@@ -219,6 +219,38 @@ def test_a_service_deleted_while_the_operator_is_down_leaves_nothing() -> None:
     simulate(story)
 
 
+def test_a_service_whose_deletion_a_watch_lost_is_not_given_children_again_and_again() -> None:
+    async def story(world: World) -> None:
+        world.start()
+        await world.submit()
+        await world.settle(60)
+        world.operator.watch.lossy = True
+        await world.withdraw()
+        world.operator.watch.lossy = False
+        world.operator.watch.repeat([world.history.events[-1]])  # a child that went with its service
+        before = len(world.writes)
+        await world.settle()
+        assert world.objects() == []
+        assert world.writes[before:] == []
+
+    simulate(story)
+
+
+def test_a_service_whose_deletion_is_lost_while_it_comes_up_leaves_nothing() -> None:
+    async def story(world: World) -> None:
+        world.start()
+        await world.submit()
+        world.operator.watch.lossy = True
+        await world.settle(LATENCY)
+        await world.withdraw()
+        world.operator.watch.lossy = False
+        await world.settle()
+        assert world.objects() == []
+        assert len(world.writes) <= 2 * len(OWNED_KINDS)
+
+    simulate(story)
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.02, 0.5, 30.0])
 def test_a_service_made_anew_under_its_old_name_comes_up_with_children_of_its_own(pause: float) -> None:
     async def story(world: World) -> None:

@@ -55,6 +55,10 @@ class Api:
         listing = await self._request(lambda: self._cluster.list(kind))
         return Listing(kind, tuple(map(self.rewrite, listing.items if past is None else past)))
 
+    async def service(self, key: Key) -> Manifest | None:
+        live = await self._request(lambda: self._cluster.service(key))
+        return self.rewrite(live) if live else None
+
     async def apply(self, manifest: Manifest) -> Manifest:
         if sentence := self.refuse(manifest):
             self.writes.append("refused")

@@ -63,6 +63,15 @@ class KubernetesCluster:
             item.setdefault("kind", kind.name)
         return Listing(kind, tuple(items), version)
 
+    async def service(self, key: Key) -> Manifest | None:
+        kind = names.SERVICE_KIND
+        try:
+            return await self._request("GET", kind, path=_path(kind, key.namespace, key.name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
     async def watch(self, kind: Kind, namespace: str, *, since: str) -> AsyncIterator[tuple[str, str, Manifest | None]]:
         """Events after a resource version, as (version, type, object); a bookmark has no object.
 

@@ -53,6 +53,9 @@ class MemoryCluster:
     async def list(self, kind: Kind) -> Listing:
         return Listing(kind, self.all(kind.name))
 
+    async def service(self, key: Key) -> Manifest | None:
+        return self.get(Ref(names.SERVICE_KIND.name, key.namespace, key.name))
+
     def all(self, kind: str) -> tuple[Manifest, ...]:
         """Every object of a kind."""
         return tuple(copy.deepcopy(each) for reference, each in self._objects.items() if reference.kind == kind)

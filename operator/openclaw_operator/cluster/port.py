@@ -45,6 +45,10 @@ class Cluster(Protocol):
         """All watched objects of a kind; children only where they carry the service's label."""
         ...
 
+    async def service(self, key: Key) -> Manifest | None:
+        """The service as it is now; None where it is gone."""
+        ...
+
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply, forced, under the operator's field manager. Returns the object as it is now.
 
