@@ -223,25 +223,19 @@ class Controller:
         if decision.status is None:
             return
         try:
-            live = await self._cluster.apply_status(key, decision.status)
+            live = await self._cluster.update_status(service, decision.status)
         except ApiError as error:
             if error.status == 404:
                 return
+            if error.status == 409:
+                raise Retry(f"{key}: the service changed meanwhile: {error}", after=_CONFLICT_DELAY) from error
             raise Retry(f"{key}: writing the status failed: {error}", after=error.retry_after) from error
         self.cache.put(live)
-        if _asked(live) != _asked(service):
-            # The answer holds a change whose own event is still on its way, and will be no news once it arrives.
-            self.queue.add(key)
         for event in decision.events:
             try:
                 await self._cluster.emit(service, event)
             except ApiError as error:
                 log.warning("%s: the event %s could not be recorded: %s", key, event.reason, error)
-
-
-def _asked(service: Manifest) -> tuple[str, int]:
-    """What tells one thing asked for from another: the object, and the generation of its spec."""
-    return service["metadata"].get("uid", ""), service["metadata"].get("generation", 0)
 
 
 def _unlocked(manifest: Manifest) -> Manifest:

@@ -48,6 +48,9 @@ async def test_its_rights_are_enough_and_none_is_left_unused(
     await services.apply(control_plane, namespace, services.manifest("digits"))
     await services.until_ready(control_plane, namespace)
     await services.until_complete(control_plane, namespace, "digits")
+    # A service of which a child vanishes is asked whether it still lives.
+    await control_plane.kubectl("delete", "serviceaccount", "digits", "--namespace", namespace)
+    await services.until_complete(control_plane, namespace, "digits")
     # Every kind is deleted at some time: the autoscaler and the budget by a suspension, ...
     await services.apply(control_plane, namespace, services.manifest("digits", {**services.LEAST, "suspend": True}))
     await services.until_reason(control_plane, namespace, "digits", reason="Suspended")
@@ -72,7 +75,7 @@ async def test_its_rights_are_enough_and_none_is_left_unused(
     # ... the others only when a revision leaves the history, or a kind is no longer wanted: any of them could be.
     created_by_apply = {right for right in granted if right[2] in {"create", "delete"} and right[1] != "events"}
     assert granted - created_by_apply - await asked() == set()
-    assert {verb for _, _, verb in granted} <= {"list", "watch", "create", "patch", "delete"}
+    assert {verb for _, _, verb in granted} <= {"get", "list", "watch", "create", "update", "patch", "delete"}
     assert not any("*" in right or "secrets" in right for right in granted)
 
 

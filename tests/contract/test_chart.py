@@ -103,7 +103,7 @@ async def test_two_releases_in_one_namespace_do_not_share_a_lease() -> None:
 
 async def test_the_operator_may_do_to_each_kind_what_it_does_and_no_more() -> None:
     expected = {("openclaw.io", "inferenceservices", verb) for verb in ("get", "list", "watch")}
-    expected |= {("openclaw.io", "inferenceservices/status", "patch"), ("", "events", "create")}
+    expected |= {("openclaw.io", "inferenceservices/status", "update"), ("", "events", "create")}
     expected |= {(names.POD.group, names.POD.plural, verb) for verb in ("list", "watch")}
     expected |= {
         (kind.group, kind.plural, verb)

@@ -71,8 +71,7 @@ async def test_an_object_gets_an_identity_when_it_is_created(cluster: MemoryClus
 
 
 async def test_generation_follows_the_spec_alone(cluster: MemoryCluster) -> None:
-    await cluster.apply(service())
-    told = await cluster.apply_status(Key("default", "digits"), {"conditions": []})
+    told = await cluster.update_status(await cluster.apply(service()), {"conditions": []})
     labelled = service()
     labelled["metadata"]["labels"] = {"team": "a"}
     relabelled = await cluster.apply(labelled)
@@ -94,7 +93,7 @@ async def test_watchers_hear_every_change_in_order(cluster: MemoryCluster) -> No
     seen: Watched = []
     unsubscribe = cluster.subscribe(lambda event, manifest: seen.append((event, manifest)))
     created = await cluster.apply(service())
-    await cluster.apply_status(Key("default", "digits"), {"url": "http://x"})
+    await cluster.update_status(created, {"url": "http://x"})
     await cluster.delete(created)
     unsubscribe()
     await cluster.apply(service())
@@ -176,8 +175,16 @@ async def test_an_apply_to_a_version_of_something_gone_is_a_conflict(cluster: Me
 
 async def test_a_status_without_its_object_is_not_found(cluster: MemoryCluster) -> None:
     with pytest.raises(ApiError) as missing:
-        await cluster.apply_status(Key("default", "digits"), {})
+        await cluster.update_status(service(), {})
     assert (missing.value.status, missing.value.reason) == (404, "NotFound")
+
+
+async def test_a_status_made_of_an_older_version_is_a_conflict(cluster: MemoryCluster) -> None:
+    observed = await cluster.apply(service())
+    await cluster.apply({**service(), "spec": {"model": {"uri": "s3://models/other.onnx"}}})
+    with pytest.raises(ApiError) as conflict:
+        await cluster.update_status(observed, {"conditions": []})
+    assert (conflict.value.status, conflict.value.reason) == (409, "Conflict")
 
 
 async def test_a_replaced_object_is_not_deleted_in_the_name_of_the_old_one(cluster: MemoryCluster) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openclaw_operator.config import Config
-from openclaw_operator.names import OWNED_KINDS, Key, Manifest
+from openclaw_operator.names import OWNED_KINDS, Manifest
 from simulation import services
 from simulation.faults import LATENCY
 from simulation.kubelet import deployment_ref, image_of, unpullable
@@ -287,21 +287,19 @@ async def make_anew(world: World) -> None:
 
 @pytest.mark.parametrize("meanwhile", [change, make_anew])
 def test_a_change_made_while_the_status_is_written_is_not_lost(meanwhile: Any) -> None:
-    """The answer to the status holds the change already; its event comes later and is older."""
-
     async def story(world: World) -> None:
-        write_status = world.cluster.apply_status
+        write_status = world.cluster.update_status
 
-        async def write_the_last_word_after_the_change(key: Key, status: Manifest) -> Manifest:
+        async def write_the_last_word_after_the_change(service: Manifest, status: Manifest) -> Manifest:
             if status["conditions"][0]["status"] == "True":
-                world.cluster.apply_status = write_status  # type: ignore[method-assign] - once, in a write
+                world.cluster.update_status = write_status  # type: ignore[method-assign] - once, in a write
                 await meanwhile(world)
-            return await write_status(key, status)
+            return await write_status(service, status)
 
         world.start()
         await world.submit()
         await world.settle(60)
-        world.cluster.apply_status = write_the_last_word_after_the_change  # type: ignore[method-assign] - as above
+        world.cluster.update_status = write_the_last_word_after_the_change  # type: ignore[method-assign] - as above
         await world.remove("Pod")
         await world.settle(60)
         assert world.ready()[0] == "True"

@@ -76,8 +76,9 @@ class Api:
 
         await self._request(delete, write=f"delete {manifest['kind']} {manifest['metadata']['name']}")
 
-    async def apply_status(self, key: Key, status: Manifest) -> Manifest:
-        live = await self._request(lambda: self._cluster.apply_status(key, status), write=f"status {key}")
+    async def update_status(self, service: Manifest, status: Manifest) -> Manifest:
+        write = f"status {names.key_of(service)}"
+        live = await self._request(lambda: self._cluster.update_status(service, status), write=write)
         return self.rewrite(live)
 
     async def emit(self, service: Manifest, event: Event) -> None:

@@ -22,7 +22,8 @@ _PAGE = 500
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "600"}
 # Bookmarks come every minute: a stream that is silent for longer is dead, whatever the socket says.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
-_APPLY = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+_AS_OPERATOR = {"fieldManager": names.FIELD_MANAGER}
+_APPLY = {**_AS_OPERATOR, "force": "true"}
 _MAX_EVENT_MESSAGE = 1024  # characters, https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 
 
@@ -119,16 +120,13 @@ class KubernetesCluster:
             if error.status not in {404, 409}:
                 raise
 
-    async def apply_status(self, key: Key, status: Manifest) -> Manifest:
+    async def update_status(self, service: Manifest, status: Manifest) -> Manifest:
         kind = names.SERVICE_KIND
-        body = {
-            "apiVersion": kind.api_version,
-            "kind": kind.name,
-            "metadata": {"name": key.name, "namespace": key.namespace},
-            "status": status,
-        }
-        path = _path(kind, key.namespace, key.name) + "/status"
-        return await self._request("PATCH", kind, path=path, query=_APPLY, body=body)
+        observed = service["metadata"]
+        identity = {field: observed[field] for field in ("name", "namespace", "uid", "resourceVersion")}
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": identity, "status": status}
+        path = _path(kind, observed["namespace"], observed["name"]) + "/status"
+        return await self._request("PUT", kind, path=path, query=_AS_OPERATOR, body=body)
 
     async def emit(self, service: Manifest, event: Event) -> None:
         metadata = service["metadata"]

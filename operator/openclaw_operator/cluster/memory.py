@@ -84,8 +84,10 @@ class MemoryCluster:
             await self._remove(reference)  # its owner went while it was being written
         return stored
 
-    async def apply_status(self, key: Key, status: Manifest) -> Manifest:
-        return self.write_status(Ref(names.SERVICE_KIND.name, key.namespace, key.name), status)
+    async def update_status(self, service: Manifest, status: Manifest) -> Manifest:
+        reference = names.ref(service)
+        _check_lock(service, self._existing(reference))
+        return self.write_status(reference, status)
 
     def write_status(self, reference: Ref, status: Manifest) -> Manifest:
         """Replaces the status of an object: the status subresource. 404 where the object is gone."""

@@ -60,8 +60,11 @@ class Cluster(Protocol):
         """Deletes the object if it still is the one observed (its UID); gone already is no error."""
         ...
 
-    async def apply_status(self, key: Key, status: Manifest) -> Manifest:
-        """Replaces the status of a service. Returns the service as it is now; 404 where it is gone."""
+    async def update_status(self, service: Manifest, status: Manifest) -> Manifest:
+        """Replaces the status of a service that still is of the version observed (409 otherwise; 404 where it is gone).
+
+        Returns the service as it is now.
+        """
         ...
 
     async def emit(self, service: Manifest, event: Event) -> None:
