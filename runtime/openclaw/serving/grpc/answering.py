@@ -1,0 +1,105 @@
+"""ModelInfer and ModelStreamInfer: from the bytes of a request to the bytes of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from time import perf_counter
+
+from openclaw.serving.grpc import codec, wire
+from openclaw.serving.grpc.codec import Envelope
+from openclaw.serving.grpc.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
+from openclaw.serving.grpc.ports import Recorder, Repository, Served
+from openclaw.serving.grpc.refusals import CANCELLED, refusal
+from openclaw.serving.grpc.streams import Streams
+from openclaw.serving.inference import InferResponse
+from openclaw.serving.sharedmemory import Regions
+from openclaw.serving.tracing import TraceContext
+
+_STREAMED = ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
+
+
+class Inference:
+    """Answers serialized requests for the models of a repository.
+
+    Args:
+        repository: the models.
+        regions: shared memory that tensors may lie in; None where clients may not use it.
+        recorder: what counts the requests for a model's version.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        regions: Regions | None = None,
+        recorder: Callable[[Served], Recorder] | None = None,
+    ) -> None:
+        self._repository = repository
+        self._regions = regions
+        self._recorder = recorder
+        self._streams = Streams()
+
+    async def answer(self, message: bytes, *, deadline: float | None, trace: TraceContext | None) -> bytes:
+        """Answers a ModelInferRequest with a ModelInferResponse; raises RequestError."""
+        received = perf_counter()
+        long = codec.is_long(message)
+        envelope = await asyncio.to_thread(codec.parse, message) if long else codec.parse(message)
+        served = self._repository.find(envelope.model, envelope.version)
+        if self._recorder is None:
+            return await self._infer(envelope, served, long=long, deadline=deadline, trace=trace)
+        recorder = self._recorder(served)
+        recorder.begin()
+        code = 200
+        try:
+            return await self._infer(envelope, served, long=long, deadline=deadline, trace=trace)
+        except asyncio.CancelledError:
+            code = CANCELLED
+            raise
+        except Exception as error:
+            code = getattr(error, "status", 500)
+            raise
+        finally:
+            recorder.answered(code, received)
+
+    def stream(
+        self, messages: AsyncIterator[bytes], *, deadline: float | None, trace: TraceContext | None
+    ) -> AsyncIterator[bytes]:
+        """Answers each ModelInferRequest with a ModelStreamInferResponse, in order; errors are answers."""
+
+        async def answered(message: bytes) -> bytes:
+            try:
+                answer = await self.answer(message, deadline=deadline, trace=trace)
+            except Exception as error:
+                return _failed(message, error)
+            return wire.join(b"", _STREAMED, [answer])
+
+        return self._streams.in_order(messages, answered)
+
+    def end_streams(self) -> None:
+        """No stream takes a further request; what was taken is answered, then the stream ends."""
+        self._streams.end()
+
+    async def _infer(
+        self, envelope: Envelope, served: Served, *, long: bool, deadline: float | None, trace: TraceContext | None
+    ) -> bytes:
+        if long:
+            request = await asyncio.to_thread(codec.decode, envelope, self._regions)
+        else:
+            request = codec.decode(envelope, self._regions)
+        response = served.infer(request, deadline=deadline, trace=trace)
+        if not isinstance(response, InferResponse):
+            response = await response
+        if any(tensor.datatype == "BYTES" and tensor.array.size > codec.MANY for tensor in response.outputs):
+            return await asyncio.to_thread(codec.encode, response)
+        return codec.encode(response)
+
+
+def _failed(message: bytes, error: Exception) -> bytes:
+    try:
+        identity = codec.parse(message).message.id
+    except Exception:
+        identity = ""
+    answer = ModelStreamInferResponse(error_message=refusal(error).sentence)
+    answer.infer_response.CopyFrom(ModelInferResponse(id=identity))
+    return answer.SerializeToString()

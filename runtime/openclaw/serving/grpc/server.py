@@ -1,0 +1,123 @@
+"""The gRPC server of one process: inference, health and reflection on one port.
+
+Make it after a fork, in the event loop that runs it: gRPC's threads and descriptors do not survive one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc.aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from openclaw.errors import ConfigInvalid
+from openclaw.serving.grpc import health, inference_pb2, service
+from openclaw.serving.grpc.answering import Inference
+from openclaw.serving.grpc.ports import Loading, Recorder, Repository, Served
+from openclaw.serving.grpc.queries import Queries
+from openclaw.serving.sharedmemory import Regions
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where to listen, and the limits.
+
+    Attributes:
+        host: an address or name to bind; ``::`` takes IPv4 too.
+        port: 0 lets the system choose.
+        share_port: whether other processes may listen on the port too, each getting some of the connections.
+        max_message_bytes: of one request, unpacked; longer ones end with RESOURCE_EXHAUSTED.
+        max_calls: at the same time; further ones end with RESOURCE_EXHAUSTED.
+        ping_seconds: how often clients may ask whether a connection still lives, and how often the server does.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    share_port: bool = False
+    max_message_bytes: int = 64 * 1024 * 1024
+    max_calls: int = 4096
+    ping_seconds: int = 30
+
+
+class GrpcServer:
+    """Serves the models of a repository; used from one event loop.
+
+    Args:
+        repository: the models.
+        settings: where to listen, and the limits.
+        loading: loads and unloads models; None where clients may not.
+        regions: shared memory for tensors; None where clients may not use it.
+        statistics: whether the models' statistics are shown.
+        recorder: what counts the requests for a model's version.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings,
+        *,
+        loading: Loading | None = None,
+        regions: Regions | None = None,
+        statistics: bool = False,
+        recorder: Callable[[Served], Recorder] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._inference = Inference(repository, regions=regions, recorder=recorder)
+        self._queries = Queries(repository, loading=loading, regions=regions, statistics=statistics)
+        self._health = health.Health(repository, frozenset({"", service.SERVICE}))
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> int:
+        """Listens; gives the port. Raises ConfigInvalid where the address cannot be had."""
+        server = grpc.aio.server(options=_options(self._settings), maximum_concurrent_rpcs=self._settings.max_calls)
+        handlers = (service.handler(self._inference, self._queries), self._health.handler())
+        server.add_generic_rpc_handlers(handlers)
+        names = (service.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server, pool=_described())
+        address = _address(self._settings.host, self._settings.port)
+        try:
+            port: int = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigInvalid(f"gRPC cannot listen on {address}; another process may, or it is not ours") from error
+        await server.start()
+        self._server = server
+        return port
+
+    def drain(self) -> None:
+        """Tells health checks to send requests elsewhere; those that come are answered."""
+        self._health.drain()
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more calls, answers those under way for up to ``grace`` seconds, and ends."""
+        self._health.end()
+        self._inference.end_streams()
+        if self._server is not None:
+            await self._server.stop(grace)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    ping = settings.ping_seconds * 1000
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", int(settings.share_port)),
+        ("grpc.keepalive_time_ms", ping),
+        # Without these, clients that ask more often than every five minutes are thrown out.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", ping // 2),
+    ]
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _described() -> DescriptorPool:
+    """Every service here in one pool, for reflection; the protocol's messages live in a pool of their own."""
+    pool = DescriptorPool()
+    for module in (inference_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return pool
