@@ -1,0 +1,186 @@
+"""What to do next with those who wait: run some, wait, or refuse some. Pure decisions on what the queue looks like.
+
+The order is that of deadlines (earliest deadline first, Liu and Layland 1973), for lanes by their heads. What cannot
+be in time any more is refused, so that it does not make others late as well; when the queue as a whole is behind, so
+are heads whose little time left would force batches that are too small to catch up (Nexus, SOSP 2019, calls this
+early drop). With a latency target, a batch that is not yet the best may be held back for the next arrival (deferred,
+as in Symphony, arXiv 2308.07470), but only where the model then works less in all than if it had begun at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from openclaw.serving.batching.lanes import Lane
+from openclaw.serving.batching.profile import PAYS_BELOW
+from openclaw.serving.batching.selection import Batch, choose
+
+Reason = Literal["queue_length", "queue_bytes", "deadline", "expired"]
+"""Why a request is refused; ``deadline``: it cannot be met, ``expired``: it has passed."""
+
+MARGIN_SECONDS = 0.001
+MARGIN_SHARE = 0.1
+"""What is kept between the expected end of a batch that is held back and its deadline; a share of its latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a decision is made on.
+
+    Attributes:
+        now: seconds.
+        idle: workers that could begin a run.
+        workers: in all.
+        lanes: those where someone waits.
+        largest: rows in a batch.
+        defers: whether a batch may be held back for the next arrival: there is a latency target.
+        arrivals: by family (for lanes without one by key), when the next arrival is expected.
+    """
+
+    now: float
+    idle: int
+    workers: int
+    lanes: Sequence[Lane]
+    largest: int
+    defers: bool = False
+    arrivals: Mapping[Hashable, float] = field(default_factory=dict)
+
+    @property
+    def work(self) -> float:
+        """Seconds until all who wait would have been answered."""
+        return sum(lane.work for lane in self.lanes) / self.workers
+
+
+class Dispatch(NamedTuple):
+    """Run this batch now."""
+
+    batch: Batch
+
+
+class Wait(NamedTuple):
+    """Nothing to do before ``until``, seconds, unless something arrives or ends; None: nothing at all."""
+
+    until: float | None
+
+
+class Shed(NamedTuple):
+    """Refuse the first ``requests`` of a lane; trying again may help after ``retry_after`` seconds."""
+
+    lane: Lane
+    requests: int
+    reason: Reason
+    retry_after: float
+
+
+Decision = Dispatch | Wait | Shed
+
+
+def decide(view: View) -> Decision:
+    """The next thing to do; to be asked again after it was done, until it is to wait."""
+    refused = _too_late(view)
+    if refused is not None:
+        return refused
+    if not view.lanes:
+        return Wait(None)
+    if not view.idle:
+        first = min(_latest_start(lane) for lane in view.lanes)
+        return Wait(None if first == math.inf else first)
+    resume = math.inf
+    for lane in sorted(view.lanes, key=lambda lane: lane.head):
+        batch = _batch(view, lane)
+        if _is_behind(view, lane, batch=batch):
+            return Shed(lane, 1, "deadline", view.work)
+        until = _hold_until(view, lane, batch=batch)
+        # What is held back leaves the worker to others that end before it begins.
+        if until is None and view.now + batch.seconds <= resume:
+            return Dispatch(batch)
+        resume = min(resume, math.inf if until is None else until)
+    return Wait(resume)
+
+
+def expected_wait(view: View, running: float, *, rows: int, lane: Lane) -> float:
+    """Seconds until a request that joins the end of the queue would be answered, in batches of the best size.
+
+    Args:
+        view: without the request.
+        running: seconds until a worker is free.
+        rows: of the request.
+        lane: that it would join.
+    """
+    last = lane.profile.latency(max(rows, lane.profile.best) if lane.rows else rows)
+    return running + view.work + last
+
+
+def _too_late(view: View) -> Shed | None:
+    """The first lane whose front cannot be in time, begun now or, with no worker idle, later."""
+    fronts = [(lane, _late_front(view, lane)) for lane in view.lanes]
+    # The estimate may be wrong, and only runs correct it: a server that has nothing better to do tries one.
+    spared = None
+    if view.idle == view.workers and all(count == len(lane.waiting) for lane, count in fronts):
+        spared = max(view.lanes, key=lambda lane: lane.waiting[-1].deadline, default=None)
+    for lane, count in fronts:
+        if lane is spared and lane.waiting[-1].deadline > view.now:
+            count = min(count, len(lane.waiting) - 1)
+        if count:
+            expired = lane.head.deadline <= view.now
+            return Shed(lane, count, "expired" if expired else "deadline", view.work)
+    return None
+
+
+def _late_front(view: View, lane: Lane) -> int:
+    """How many of the front of a lane are too late, all for the reason of the first."""
+    count, expired = 0, lane.head.deadline <= view.now
+    for request in lane.waiting:
+        start = request.deadline - (0.0 if expired else lane.profile.latency(request.rows))
+        if view.now < start or (view.now == start and view.idle and not expired):
+            break
+        count += 1
+    return count
+
+
+def _latest_start(lane: Lane) -> float:
+    return lane.head.deadline - lane.profile.latency(lane.head.rows)
+
+
+def _companions(view: View, lane: Lane) -> list[Lane]:
+    if lane.family is None:
+        return []
+    return [other for other in view.lanes if other is not lane and other.family == lane.family]
+
+
+def _batch(view: View, lane: Lane, *, now: float | None = None) -> Batch:
+    """The batch for the head of a lane; several idle workers share those who wait evenly."""
+    companions = _companions(view, lane)
+    rows = lane.rows + sum(other.rows for other in companions)
+    limit = min(view.largest, math.ceil(rows / view.idle))
+    return choose(lane, companions, limit=limit, now=view.now if now is None else now)
+
+
+def _is_behind(view: View, lane: Lane, *, batch: Batch) -> bool:
+    """Whether the deadline of a lane's head forces a costly batch while not all who wait can be in time."""
+    last = max(other.waiting[-1].deadline for other in view.lanes)
+    rest = view.work - batch.rows * lane.profile.row_seconds / view.workers
+    if view.now + batch.seconds + rest <= last:
+        return False
+    wish = _batch(view, lane, now=-math.inf)
+    return wish.rows > batch.rows and wish.seconds / wish.rows < PAYS_BELOW * batch.seconds / batch.rows
+
+
+def _hold_until(view: View, lane: Lane, *, batch: Batch) -> float | None:
+    """Until when to hold a batch back for the next arrival; None: waiting cannot pay."""
+    profile = lane.profile
+    waiting = lane.rows + sum(other.rows for other in _companions(view, lane))
+    best = min(profile.best, view.largest)
+    if not view.defers or batch.until == math.inf or batch.rows >= best or waiting > batch.rows:
+        return None
+    arrival = view.arrivals.get(lane.kin, -math.inf)
+    larger = profile.latency(batch.rows + 1)
+    latest = batch.until - larger * (1 + MARGIN_SHARE) - MARGIN_SECONDS
+    if not view.now < arrival <= latest:
+        return None
+    # Begun now, the next one needs a run of its own; begun later, the worker stands still until then.
+    pays = arrival - view.now + larger < batch.seconds + profile.latency(1)
+    return arrival if pays else None
