@@ -5,12 +5,11 @@ Settings: one worker process, which is how it always runs a model, and one for H
 documentation has it for text. Tensors are JSON: it has no binary ones.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import litserve  # type: ignore[import-not-found]
 import numpy as np
+from fastapi import Request  # type: ignore[import-not-found]
 
 from benchmarks.serving.peers import engine
 
@@ -25,7 +24,8 @@ class Onnx(litserve.LitAPI):  # type: ignore[misc]  # litserve is not in the env
         self._session = engine.session(engine.parsed())
         self._outputs = [each.name for each in self._session.get_outputs()]
 
-    def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
+    # LitServe hands this annotation, not a string of it, to FastAPI; what it then calls this with is the parsed body.
+    def decode_request(self, request: Request) -> dict[str, Any]:
         """The arrays of one request."""
         return {
             each["name"]: np.array(each["data"], _DTYPES[each["datatype"]]).reshape(each["shape"])
