@@ -78,4 +78,8 @@ class Latencies:
         return [(lengths[right - 1], 1 - share), (lengths[right], share)]
 
     def _guess(self, shape: Shape | None) -> Profile:
-        return guessed(1 if shape is None else self._largest)
+        if shape is None:
+            return guessed(1)
+        # Another shape is no measurement of this one, but better than nothing.
+        other = self._by_length.get(0)
+        return guessed(self._largest, other.latency(1)) if other else guessed(self._largest)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, takewhile
 from statistics import median
 
 from openclaw.errors import RequestError
@@ -14,7 +14,7 @@ from openclaw.execute.session import Array
 from openclaw.graph.signature import Signature
 from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout, Sequences, find_mask, read_layout
 from openclaw.serving.batching.probing import Probe, Run
-from openclaw.serving.batching.profile import MEASURED_WEIGHT, Point, Profile, batch_sizes, extended, guessed
+from openclaw.serving.batching.profile import Point, Profile, batch_sizes, extended, guessed
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.batching.verifying import find_sequences, rows_differ
 
@@ -28,6 +28,8 @@ LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 _SIZES = (8, 32, 1, 64, 224)
 """What free dimensions are tried with, until the model takes one."""
 _ROUNDS = 5
+_FIRST_ROUND = 0.4
+"""Share of the time for running every cell once; the rest is for doing so again."""
 
 Cell = tuple[int, int]
 """Rows and length."""
@@ -139,13 +141,14 @@ class _Timer:
 
     def profiles(self, probe: Probe, sizes: list[int], *, lengths: Sequence[int]) -> dict[int, Profile]:
         """Profiles by length; the cheapest cells first, as far as time reaches, the others derived from them."""
-        inputs = {}
+        inputs: dict[Cell, dict[str, Array]] = {}
         times: dict[Cell, list[float]] = {}
-        for cell in sorted(product(sizes, lengths), key=lambda cell: (cell[0] * max(cell[1], 1), cell[0])):
-            if times and self.clock() + self._expected(times, cell) * 2 > self.until:
+        begun = self.clock()
+        for cell in sorted(product(sizes, lengths), key=lambda cell: (_tokens(cell), cell[0])):
+            spent = self.clock() - begun
+            if times and spent + 2 * self._expected(times, cell) > _FIRST_ROUND * (self.until - begun):
                 break
-            rows, length = cell
-            arrays = probe.inputs(rows, length=length or None)
+            arrays = probe.inputs(cell[0], length=cell[1] or None)
             try:
                 probe.outputs(arrays)
                 times[cell] = [self._time(probe, arrays)]
@@ -157,7 +160,7 @@ class _Timer:
             for cell, arrays in inputs.items():
                 if self.clock() + times[cell][0] < self.until:
                     times[cell].append(self._time(probe, arrays))
-        return _tables({cell: median(taken) for cell, taken in times.items()}, sizes, lengths=lengths)
+        return _tables(times, sizes, lengths=lengths)
 
     def _time(self, probe: Probe, arrays: dict[str, Array]) -> float:
         start = self.clock()
@@ -173,18 +176,15 @@ def _tokens(cell: Cell) -> int:
     return cell[0] * max(cell[1], 1)
 
 
-def _tables(seconds: dict[Cell, float], sizes: list[int], *, lengths: Sequence[int]) -> dict[int, Profile]:
+def _tables(times: dict[Cell, list[float]], sizes: list[int], *, lengths: Sequence[int]) -> dict[int, Profile]:
     """Profiles by length. A length that never ran is taken to cost what as many elements cost in a batch that did."""
+    if not times:
+        return {}
+    largest = max(times, key=_tokens)
+    element = median(times[largest]) / _tokens(largest)
     profiles = {}
     for length in lengths:
-        points = []
-        for rows in sizes:
-            if (rows, length) not in seconds:
-                break
-            points.append(Point(rows, seconds[rows, length], MEASURED_WEIGHT))
-        if points:
-            profiles[length] = extended(points, sizes[-1])
-        elif seconds:
-            largest = max(seconds, key=_tokens)
-            profiles[length] = guessed(sizes[-1], seconds[largest] * max(length, 1) / _tokens(largest))
+        cells = takewhile(times.__contains__, ((rows, length) for rows in sizes))
+        points = [Point(rows, median(times[rows, length]), len(times[rows, length])) for rows, length in cells]
+        profiles[length] = extended(points, sizes[-1]) if points else guessed(sizes[-1], element * max(length, 1))
     return profiles

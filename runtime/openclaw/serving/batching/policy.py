@@ -90,9 +90,10 @@ def decide(view: View) -> Decision:
         return Wait(None if first == math.inf else first)
     resume = math.inf
     for lane in sorted(view.lanes, key=lambda lane: lane.head):
-        batch = _batch(view, lane)
-        if _is_behind(view, lane, batch=batch):
-            return Shed(lane, 1, "deadline", view.work)
+        limit = _limit(view, lane)
+        batch = choose(lane, _companions(view, lane), limit=limit, now=view.now)
+        if dropped := _to_drop(view, lane, batch=batch, limit=limit):
+            return Shed(lane, dropped, "deadline", view.work)
         until = _hold_until(view, lane, batch=batch)
         # What is held back leaves the worker to others that end before it begins.
         if until is None and view.now + batch.seconds <= resume:
@@ -151,22 +152,34 @@ def _companions(view: View, lane: Lane) -> list[Lane]:
     return [other for other in view.lanes if other is not lane and other.family == lane.family]
 
 
-def _batch(view: View, lane: Lane, *, now: float | None = None) -> Batch:
-    """The batch for the head of a lane; several idle workers share those who wait evenly."""
-    companions = _companions(view, lane)
-    rows = lane.rows + sum(other.rows for other in companions)
-    limit = min(view.largest, math.ceil(rows / view.idle))
-    return choose(lane, companions, limit=limit, now=view.now if now is None else now)
+def _limit(view: View, lane: Lane) -> int:
+    """Rows that a batch may have.
+
+    Several idle workers share those who wait evenly. And who arrives just after a run began waits for its end and
+    then for a run of its own: where both do not fit between arrival and deadline, batches as large ruin the next.
+    """
+    rows = lane.rows + sum(other.rows for other in _companions(view, lane))
+    newest = lane.waiting[-1]
+    sustained = lane.profile.rows_within((newest.deadline - newest.arrived) / 2)
+    return max(1, min(view.largest, math.ceil(rows / view.idle), sustained))
 
 
-def _is_behind(view: View, lane: Lane, *, batch: Batch) -> bool:
-    """Whether the deadline of a lane's head forces a costly batch while not all who wait can be in time."""
-    last = max(other.waiting[-1].deadline for other in view.lanes)
-    rest = view.work - batch.rows * lane.profile.row_seconds / view.workers
-    if view.now + batch.seconds + rest <= last:
-        return False
-    wish = _batch(view, lane, now=-math.inf)
-    return wish.rows > batch.rows and wish.seconds / wish.rows < PAYS_BELOW * batch.seconds / batch.rows
+def _to_drop(view: View, lane: Lane, *, batch: Batch, limit: int) -> int:
+    """How many of the front of a lane to give up, so that those behind them can share a batch large enough.
+
+    Only while more wait than a batch can take: then what counts is how many rows a second are answered, and a head
+    with little time left would keep this batch, and so each one after it, small.
+    """
+    profile = lane.profile
+    limit = min(limit, profile.best)
+    if batch.until == math.inf or batch.rows >= limit or lane.rows <= limit:
+        return 0
+    enough = PAYS_BELOW * batch.seconds / batch.rows
+    for index, request in enumerate(lane.waiting):
+        rows = min(limit, profile.rows_within(request.deadline - view.now))
+        if rows > batch.rows and profile.latency(rows) / rows < enough:
+            return index
+    return 0
 
 
 def _hold_until(view: View, lane: Lane, *, batch: Batch) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 PAYS_BELOW = 0.9
 """A batch pays when a row of it costs less than this share of a row alone."""
-
-MEASURED_WEIGHT = 4
-"""Real runs that the measurement at load counts for."""
 
 _LEAST_GAIN = 0.1
 _WORST_RATIO = 4.0
@@ -35,10 +32,12 @@ class Profile:
     Attributes:
         points: by rising rows, the first for 1 row, the last for the largest batch.
         best: b* = argmin L(b)/b, the smallest such.
+        row_seconds: what a row costs at best: L(b*)/b*.
     """
 
     points: tuple[Point, ...]
     best: int = field(init=False)
+    row_seconds: float = field(init=False)
     _seconds: list[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +46,9 @@ class Profile:
             raise ValueError(f"a profile needs batch sizes that rise from 1, not {rows}")
         seconds = _interpolated(rows, monotone([p.seconds for p in self.points], [max(p.runs, 1) for p in self.points]))
         object.__setattr__(self, "_seconds", seconds)
-        object.__setattr__(self, "best", min(range(1, len(seconds)), key=lambda b: (seconds[b] / b, b)))
+        cost, best = min((seconds[b] / b, b) for b in range(1, len(seconds)))
+        object.__setattr__(self, "best", best)
+        object.__setattr__(self, "row_seconds", cost)
 
     @property
     def largest(self) -> int:
@@ -65,11 +66,6 @@ class Profile:
         return self.row_seconds < PAYS_BELOW * self._seconds[1]
 
     @property
-    def row_seconds(self) -> float:
-        """What a row costs at best: L(b*)/b*."""
-        return self._seconds[self.best] / self.best
-
-    @property
     def reason(self) -> str:
         """Why batches pay or do not, in words and figures."""
         alone, best = self._seconds[1], self.row_seconds
@@ -83,6 +79,10 @@ class Profile:
         if rows <= self.largest:
             return self._seconds[rows]
         return self._seconds[-1] * rows / self.largest
+
+    def rows_within(self, seconds: float) -> int:
+        """The largest batch that takes no longer."""
+        return bisect_right(self._seconds, seconds) - 1
 
     def scaled(self, factor: float) -> Profile:
         """The profile of what takes ``factor`` times as long."""

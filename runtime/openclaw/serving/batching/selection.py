@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import merge
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from openclaw.serving.batching.lanes import Lane, Pending
-from openclaw.serving.batching.profile import PAYS_BELOW
+from openclaw.serving.batching.profile import PAYS_BELOW, Profile
 
 MOST_PADDED = 2.0
 """How much longer than a sequence it may become; where more would pay, shorter ones are better off among themselves."""
@@ -43,9 +42,14 @@ def choose(lane: Lane, companions: Sequence[Lane], *, limit: int, now: float) ->
         now: seconds.
     """
     best = of_lane(lane, limit=limit, now=now)
-    saved = _alone(lane, best.rows) - best.seconds
-    for length in _lengths(lane, companions):
-        padded, gain = _padded(lane, companions, length=length, limit=limit, now=now)
+    near = [other for other in companions if lane.length / MOST_PADDED <= other.length <= lane.length * MOST_PADDED]
+    if not near or limit <= lane.head.rows:
+        return best
+    saved = _alone(lane, best.rows) * best.rows - best.seconds
+    queue = _in_order([lane, *near], most=2 * limit)[1:]
+    costs = {other.length: _alone(other, 1) for other in (lane, *near)}
+    for length, profile in _targets(lane, near):
+        padded, gain = _padded(lane, queue, costs, fill=Fill(length, profile, limit, now))
         if gain > saved + (1 - PAYS_BELOW) * padded.seconds:
             best, saved = padded, gain
     return best
@@ -69,51 +73,60 @@ def of_lane(lane: Lane, *, limit: int, now: float) -> Batch:
     return best
 
 
-def _lengths(lane: Lane, companions: Sequence[Lane]) -> list[int]:
-    """The lengths to which a batch with the head of ``lane`` may be filled up."""
-    if not companions:
-        return []
-    most = lane.length * MOST_PADDED
-    lengths = sorted({lane.length, *(other.length for other in companions if lane.length < other.length <= most)})
-    step = max(1, len(lengths) // _LENGTHS_TRIED)
-    return lengths[::step]
+def _in_order(lanes: Sequence[Lane], *, most: int) -> list[tuple[Pending, Lane]]:
+    """Who waits in these lanes, in the order of their deadlines; no more than ``most``."""
+    waiting = [(request, lane) for lane in lanes for request in lane.waiting[:most]]
+    waiting.sort(key=_request)
+    return waiting[:most]
 
 
-def _padded(lane: Lane, companions: Sequence[Lane], *, length: int, limit: int, now: float) -> tuple[Batch, float]:
-    """The batch of sequences up to ``length``, and the seconds that it saves."""
-    lanes = [lane, *(other for other in companions if length / MOST_PADDED <= other.length <= length)]
-    profile = next(other for other in lanes if other.length == length).profile
+def _request(item: tuple[Pending, Lane]) -> Pending:
+    return item[0]
+
+
+class Fill(NamedTuple):
+    """To which length sequences are filled up, and what limits the batch."""
+
+    length: int
+    profile: Profile
+    limit: int
+    now: float
+
+
+def _targets(lane: Lane, near: Sequence[Lane]) -> list[tuple[int, Profile]]:
+    """The lengths, with their profiles, to which a batch with the head of ``lane`` may be filled up."""
+    lanes = sorted([lane, *(other for other in near if other.length > lane.length)], key=lambda other: other.length)
+    step = -(-len(lanes) // _LENGTHS_TRIED)
+    return [(other.length, other.profile) for other in lanes[::step]]
+
+
+def _padded(
+    lane: Lane, queue: Sequence[tuple[Pending, Lane]], costs: Mapping[int, float], *, fill: Fill
+) -> tuple[Batch, float]:
+    """The batch that ``lane``'s head makes with those of ``queue``, and the seconds that it saves."""
+    length, profile, limit, now = fill
+    shortest = length / MOST_PADDED
     rows, until = lane.head.rows, lane.head.deadline
-    seconds, counts = profile.latency(rows), {id(lane): 1}
-    alone = _alone(lane, rows)
+    seconds, alone = profile.latency(rows), costs[lane.length] * rows
+    counts: dict[int, tuple[Lane, int]] = {lane.length: (lane, 1)}
     closed: set[int] = set()
-    for request, other in _in_order(lanes, first=lane, most=limit):
-        more = profile.latency(rows + request.rows)
-        worth = _alone(other, request.rows)
-        if id(other) in closed:
+    for request, other in queue:
+        own = other.length
+        if own in closed or not shortest <= own <= length:
             continue
+        more, worth = profile.latency(rows + request.rows), costs[own] * request.rows
         # Whoever is passed over keeps those behind it in its lane out, too: nobody overtakes in a lane.
         if rows + request.rows > limit or now + more > min(until, request.deadline) or more - seconds > worth:
-            closed.add(id(other))
+            closed.add(own)
             continue
         rows, seconds, until, alone = rows + request.rows, more, min(until, request.deadline), alone + worth
-        counts[id(other)] = counts.get(id(other), 0) + 1
-    takes = tuple((other, counts[id(other)]) for other in lanes if id(other) in counts)
-    longest = max(other.length for other, _ in takes)
-    return Batch(takes, rows, seconds, until, longest), alone - seconds
-
-
-def _in_order(lanes: Sequence[Lane], *, first: Lane, most: int) -> list[tuple[Pending, Lane]]:
-    """Who may join the head of ``first``, in the order of their deadlines; no more than can fit."""
-    queues = [
-        [(request, index) for request in islice(other.waiting, int(other is first), most)]
-        for index, other in enumerate(lanes)
-    ]
-    return [(request, lanes[index]) for request, index in islice(merge(*queues), 2 * most)]
+        counts[own] = other, counts.get(own, (other, 0))[1] + 1
+        if rows == limit:
+            break
+    return Batch(tuple(counts.values()), rows, seconds, until, max(counts)), alone - seconds
 
 
 def _alone(lane: Lane, rows: int) -> float:
-    """What so many rows cost without other lengths beside them, in batches as large as those who wait in the lane."""
+    """What a row costs without other lengths beside it, in batches as large as those who wait in the lane."""
     size = min(max(lane.rows, rows), lane.profile.largest)
-    cheapest = min(lane.profile.latency(size) / size, lane.profile.latency(1))
-    return cheapest * rows
+    return min(lane.profile.latency(size) / size, lane.profile.latency(1))
