@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from time import perf_counter
 
 from openclaw.serving.grpc import codec, wire
@@ -64,8 +64,12 @@ class Inference:
 
     def stream(
         self, messages: AsyncIterator[bytes], *, deadline: float | None, trace: TraceContext | None
-    ) -> AsyncIterator[bytes]:
-        """Answers each ModelInferRequest with a ModelStreamInferResponse, in order; errors are answers."""
+    ) -> AsyncGenerator[bytes, None]:
+        """Answers each ModelInferRequest with a ModelStreamInferResponse, in order; errors are answers.
+
+        Raises:
+            NotReady: the server stops; what was read is answered.
+        """
 
         async def answered(message: bytes) -> bytes:
             try:

@@ -243,7 +243,7 @@ def _put(parameters: Parameters, target: Mapping[str, InferParameter]) -> None:
         if isinstance(value, bool):
             target[name].bool_param = value
         elif isinstance(value, int):
-            target[name].int64_param = value
+            setattr(target[name], "int64_param" if value < 2**63 else "uint64_param", value)
         elif isinstance(value, float):
             target[name].double_param = value
         else:

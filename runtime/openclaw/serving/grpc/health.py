@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from openclaw.errors import RequestError, UnknownModel
+from openclaw.errors import UnknownModel
 from openclaw.serving.grpc.ports import Repository
 
 SERVICE = "grpc.health.v1.Health"
@@ -86,11 +86,9 @@ class Health:
             ready = self._repository.ready
         else:
             try:
-                ready = self._repository.find(service, None).ready
+                ready = self._repository.is_ready(service, None)
             except UnknownModel:
                 return _UNKNOWN
-            except RequestError:
-                ready = False
         return _SERVING if ready and not self._draining else _NOT_SERVING
 
 

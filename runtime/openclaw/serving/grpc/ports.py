@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from openclaw.graph.signature import Signature
@@ -77,14 +76,10 @@ class Served(Protocol):
     def signature(self) -> Signature:
         """Its inputs and outputs."""
 
-    @property
-    def ready(self) -> bool:
-        """Whether it should be sent inferences."""
-
     def infer(
         self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
-    ) -> InferResponse | asyncio.Future[InferResponse]:
-        """Answers at once, or later where the model takes its time; cancelling the future gives the inference up.
+    ) -> InferResponse | Awaitable[InferResponse]:
+        """Answers at once, or later where the model takes its time; cancelling the awaiting gives the inference up.
 
         Args:
             request: is held against the signature here.
@@ -92,7 +87,7 @@ class Served(Protocol):
             trace: who called.
 
         Raises:
-            RequestError: at once or in the future.
+            RequestError: at once, or where it is awaited.
         """
 
     def statistics(self) -> Statistics:
@@ -115,6 +110,9 @@ class Repository(Protocol):
 
     def find(self, name: str, version: str | None) -> Served:
         """A version of a model, the server's choice where ``version`` is None; raises UnknownModel or NotReady."""
+
+    def is_ready(self, name: str, version: str | None) -> bool:
+        """Whether a version of a model should be sent inferences; raises UnknownModel."""
 
     def index(self) -> Sequence[tuple[str, str, str, str]]:
         """Name, version, state and its reason of every version of every model; state ``READY`` is one that is."""

@@ -51,10 +51,7 @@ class Queries:
 
     def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """ModelReady; a model that is not there is an error, one that is loading is not ready."""
-        try:
-            return pb.ModelReadyResponse(ready=self._find(request).ready)
-        except NotReady:
-            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=self._repository.is_ready(request.name, request.version or None))
 
     def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """ServerMetadata; the extensions are those that are allowed here."""
@@ -170,7 +167,7 @@ class Queries:
         return self._regions
 
 
-_Named = pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest | pb.ModelStatisticsRequest
+_Named = pb.ModelMetadataRequest | pb.ModelConfigRequest | pb.ModelStatisticsRequest
 
 
 def _check_repository(name: str) -> None:

@@ -5,6 +5,7 @@ Make it after a fork, in the event loop that runs it: gRPC's threads and descrip
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,13 @@ from openclaw.serving.grpc import health, inference_pb2, service
 from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.ports import Loading, Recorder, Repository, Served
 from openclaw.serving.grpc.queries import Queries
+from openclaw.serving.grpc.traffic import Traffic
 from openclaw.serving.sharedmemory import Regions
+
+_LONGEST_MESSAGE = 2**31 - 1
+"""More than which no protocol buffer may be."""
+_JITTER = 0.1
+"""By how much of itself gRPC varies the age of connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class Settings:
         max_message_bytes: of one request, unpacked; longer ones end with RESOURCE_EXHAUSTED.
         max_calls: at the same time; further ones end with RESOURCE_EXHAUSTED.
         ping_seconds: how often clients may ask whether a connection still lives, and how often the server does.
+        connection_seconds: after which (or a tenth more or less) a connection's client is asked to make another for
+            its further calls. It is what spreads clients over new servers and leads them away from stopping ones.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +49,7 @@ class Settings:
     max_message_bytes: int = 64 * 1024 * 1024
     max_calls: int = 4096
     ping_seconds: int = 30
+    connection_seconds: float = 15.0
 
 
 class GrpcServer:
@@ -68,12 +78,14 @@ class GrpcServer:
         self._inference = Inference(repository, regions=regions, recorder=recorder)
         self._queries = Queries(repository, loading=loading, regions=regions, statistics=statistics)
         self._health = health.Health(repository, frozenset({"", service.SERVICE}))
+        self._traffic = Traffic()
+        self._drained: float | None = None
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> int:
         """Listens; gives the port. Raises ConfigInvalid where the address cannot be had."""
         server = grpc.aio.server(options=_options(self._settings), maximum_concurrent_rpcs=self._settings.max_calls)
-        handlers = (service.handler(self._inference, self._queries), self._health.handler())
+        handlers = (service.handler(self._inference, self._queries, self._traffic), self._health.handler())
         server.add_generic_rpc_handlers(handlers)
         names = (service.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server, pool=_described())
@@ -88,20 +100,32 @@ class GrpcServer:
 
     def drain(self) -> None:
         """Tells health checks to send requests elsewhere; those that come are answered."""
+        self._drained = asyncio.get_running_loop().time()
         self._health.drain()
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, answers those under way for up to ``grace`` seconds, and ends."""
+        """Ends once calls have ceased to come and those under way are answered, after ``grace`` seconds at most.
+
+        Calls cease when every client that had a connection when the draining began has made another, elsewhere.
+        """
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        if self._drained is None:
+            self.drain()
+        moved = (self._drained or 0.0) + self._settings.connection_seconds * (1 + _JITTER)
+        await self._traffic.ended(min(end, moved))
         self._health.end()
         self._inference.end_streams()
-        if self._server is not None:
-            await self._server.stop(grace)
+        await self._server.stop(max(0.0, end - loop.time()))
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     ping = settings.ping_seconds * 1000
     return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_connection_age_ms", int(settings.connection_seconds * 1000)),
+        ("grpc.max_receive_message_length", min(settings.max_message_bytes, _LONGEST_MESSAGE)),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", int(settings.share_port)),
         ("grpc.keepalive_time_ms", ping),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from openclaw.errors import InvalidRequest, Unsupported
+from openclaw.errors import InvalidRequest, RequestError, Unsupported
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.queries import Queries
 from openclaw.serving.grpc.refusals import refusal
+from openclaw.serving.grpc.traffic import Traffic
 from openclaw.serving.tracing import TraceContext, parse
 
 SERVICE = "inference.GRPCInferenceService"
@@ -27,13 +30,14 @@ _UNSUPPORTED = {
     "LogSettings": "log settings are not supported; the log is configured where the server is started",
 }
 
-_Method = Callable[[bytes, Any], Awaitable[bytes]]
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+_Method = Callable[[bytes, _Context], Awaitable[bytes]]
 
 
-def handler(inference: Inference, queries: Queries) -> grpc.GenericRpcHandler:
+def handler(inference: Inference, queries: Queries, traffic: Traffic) -> grpc.GenericRpcHandler:
     """The methods of ``inference.GRPCInferenceService``."""
-    methods = {
-        "ModelInfer": grpc.unary_unary_rpc_method_handler(_infer(inference)),
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(_infer(inference, traffic)),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(_stream(inference)),
     }
     for method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
@@ -45,26 +49,34 @@ def handler(inference: Inference, queries: Queries) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _infer(inference: Inference) -> _Method:
+def _infer(inference: Inference, traffic: Traffic) -> _Method:
     # No deserializer and no serializer: both are worth doing by hand.
-    async def infer(message: bytes, context: Any) -> bytes:
+    async def infer(message: bytes, context: _Context) -> bytes:
         try:
-            return await inference.answer(message, deadline=_deadline(context), trace=_trace(context))
+            with traffic:
+                return await inference.answer(message, deadline=_deadline(context), trace=_trace(context))
         except Exception as error:
             return await _refuse(context, error)
 
     return infer
 
 
-def _stream(inference: Inference) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
-    def stream(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        return inference.stream(messages, deadline=_deadline(context), trace=_trace(context))
+def _stream(inference: Inference) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
+    async def stream(messages: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+        answers = inference.stream(messages, deadline=_deadline(context), trace=_trace(context))
+        # What is under way for a client that went away ends with its stream.
+        async with aclosing(answers):
+            try:
+                async for answer in answers:
+                    yield answer
+            except RequestError as error:
+                await _refuse(context, error)
 
     return stream
 
 
 def _unary(request_class: type[Message], answer: Callable[[Any], Any]) -> _Method:
-    async def unary(message: bytes, context: Any) -> bytes:
+    async def unary(message: bytes, context: _Context) -> bytes:
         try:
             found = answer(_parsed(request_class, message))
             result: Message = await found if isawaitable(found) else found
@@ -92,14 +104,14 @@ def _unsupported(method: str) -> Callable[[Any], Any]:
     return refuse
 
 
-def _deadline(context: Any) -> float | None:
+def _deadline(context: _Context) -> float | None:
     """The client's deadline as ``loop.time()``."""
     remaining = context.time_remaining()
     return None if remaining is None else asyncio.get_running_loop().time() + remaining
 
 
-def _trace(context: Any) -> TraceContext | None:
-    metadata = context.invocation_metadata()
+def _trace(context: _Context) -> TraceContext | None:
+    metadata = context.invocation_metadata() or ()
     parents = [value for name, value in metadata if name == "traceparent"]
     if len(parents) != 1:
         return None
@@ -111,7 +123,7 @@ def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
 
 
-async def _refuse(context: Any, error: Exception) -> bytes:
+async def _refuse(context: _Context, error: Exception) -> bytes:
     refused = refusal(error)
     await context.abort(refused.code, refused.sentence, refused.trailers)
     raise error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from itertools import islice
 from typing import Any
+
+from openclaw.errors import NotReady
 
 MAX_AHEAD = 16
 """Requests of one stream that are under way or answered and not yet sent."""
@@ -23,25 +25,32 @@ class Streams:
         self._reading: set[asyncio.Task[bytes | None]] = set()
         self._ended = False
 
-    async def in_order(self, messages: AsyncIterator[bytes], answer: Answer) -> AsyncIterator[bytes]:
+    async def in_order(self, messages: AsyncIterator[bytes], answer: Answer) -> AsyncGenerator[bytes, None]:
         """Gives the answer to each message, in the messages' order.
 
         Args:
             messages: the requests.
             answer: is called for a message while those before it are under way; its errors end the stream.
+
+        Raises:
+            NotReady: the streams were ended, before this one was by its client.
         """
         under_way: deque[tuple[asyncio.Task[bytes], int]] = deque()
-        reading = self._read(messages)
+        reading: asyncio.Task[bytes | None] | None = self._read(messages)
+        cut = False
         try:
             while reading or under_way:
                 await _first(reading if _has_room(under_way) else None, under_way)
                 if reading and reading.done():
-                    message = None if reading.cancelled() else reading.result()
+                    cut = reading.cancelled()
+                    message = None if cut else reading.result()
                     if message is not None:
                         under_way.append((asyncio.create_task(answer(message)), len(message)))
                     reading = None if message is None else self._read(messages)
                 while under_way and under_way[0][0].done():
                     yield under_way.popleft()[0].result()
+            if cut:
+                raise NotReady("the server is stopping; open the stream anew")
         finally:
             for task in (reading, *(task for task, _ in under_way)):
                 if task is not None:
@@ -53,12 +62,12 @@ class Streams:
         for reading in self._reading:
             reading.cancel()
 
-    def _read(self, messages: AsyncIterator[bytes]) -> asyncio.Task[bytes | None] | None:
-        if self._ended:
-            return None
+    def _read(self, messages: AsyncIterator[bytes]) -> asyncio.Task[bytes | None]:
         task = asyncio.create_task(_next(messages))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+        if self._ended:
+            task.cancel()
         return task
 
 
