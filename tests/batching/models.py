@@ -34,7 +34,9 @@ class Graph:
     def weight(self, *shape: int) -> str:
         return self.constant(self._random.standard_normal(shape) / np.sqrt(shape[0]), np.float32)
 
-    def save(self, path: Path, inputs: list[tuple[str, int, list[object]]], outputs: list[tuple[str, int, list[object]]]) -> Path:
+    def save(
+        self, path: Path, inputs: list[tuple[str, int, list[object]]], outputs: list[tuple[str, int, list[object]]]
+    ) -> Path:
         graph = helper.make_graph(
             self.nodes,
             path.stem,
@@ -76,7 +78,9 @@ def transformer(path: Path, *, hidden: int = 32, heads: int = 4, layers: int = 2
 def _layer(graph: Graph, state: str, hole: str | None, *, hidden: int, heads: int) -> str:
     shape = graph.constant([0, 0, heads, hidden // heads])
     query, key, value = (
-        graph.op("Transpose", graph.op("Reshape", graph.op("MatMul", state, graph.weight(hidden, hidden)), shape), perm=order)
+        graph.op(
+            "Transpose", graph.op("Reshape", graph.op("MatMul", state, graph.weight(hidden, hidden)), shape), perm=order
+        )
         for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
     )
     scores = graph.op("Mul", graph.op("MatMul", query, key), graph.constant((hidden // heads) ** -0.5, np.float32))
@@ -86,7 +90,9 @@ def _layer(graph: Graph, state: str, hole: str | None, *, hidden: int, heads: in
     joined = graph.op("Reshape", context, graph.constant([0, 0, hidden]))
     state = _normalized(graph, graph.op("Add", state, graph.op("MatMul", joined, graph.weight(hidden, hidden))), hidden)
     wide = graph.op("Relu", graph.op("MatMul", state, graph.weight(hidden, 4 * hidden)))
-    return _normalized(graph, graph.op("Add", state, graph.op("MatMul", wide, graph.weight(4 * hidden, hidden))), hidden)
+    return _normalized(
+        graph, graph.op("Add", state, graph.op("MatMul", wide, graph.weight(4 * hidden, hidden))), hidden
+    )
 
 
 def _normalized(graph: Graph, state: str, hidden: int) -> str:
@@ -107,7 +113,9 @@ def frames(path: Path, *, size: int = 16) -> Path:
     pixels = graph.op("Cast", "frame", to=TensorProto.FLOAT)
     maps = graph.op("Relu", graph.op("Conv", pixels, graph.weight(8, 3, 3, 3)))
     graph.op("ReduceMean", maps, axes=[2, 3], keepdims=0, output="scores")
-    return graph.save(path, [("frame", TensorProto.UINT8, ["N", 3, size, size])], [("scores", TensorProto.FLOAT, ["N", 8])])
+    return graph.save(
+        path, [("frame", TensorProto.UINT8, ["N", 3, size, size])], [("scores", TensorProto.FLOAT, ["N", 8])]
+    )
 
 
 def picky(path: Path) -> Path:

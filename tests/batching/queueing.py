@@ -69,7 +69,7 @@ class Server:
         )
 
     def view(self) -> View:
-        arrivals = {} if self.interval is None else {key: self.now + self.interval for key in self.lanes}
+        arrivals = {} if self.interval is None else dict.fromkeys(self.lanes, self.now + self.interval)
         idle = self.workers - len(self.running)
         return View(self.now, idle, self.workers, list(self.lanes.values()), self.largest, self.defers, arrivals)
 
@@ -116,7 +116,9 @@ class Server:
         return taken
 
 
-def poisson(rate: float, seconds: float, *, seed: int, lengths: Sequence[int] = (0,), deadline: float = NEVER) -> list[Arrival]:
+def poisson(
+    rate: float, seconds: float, *, seed: int, lengths: Sequence[int] = (0,), deadline: float = NEVER
+) -> list[Arrival]:
     """Arrivals at random, ``rate`` a second on average."""
     return list(_poisson(rate, seconds, seed=seed, lengths=lengths, deadline=deadline))
 

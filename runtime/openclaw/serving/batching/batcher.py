@@ -24,7 +24,7 @@ from openclaw.serving.batching.policy import Dispatch, Reason, Shed, View, decid
 from openclaw.serving.batching.probing import Run
 from openclaw.serving.batching.profile import Profile
 from openclaw.serving.batching.queue import RequestQueue, Ticket
-from openclaw.serving.batching.runs import Outcome, execute
+from openclaw.serving.batching.runs import Clock, Outcome, execute
 from openclaw.serving.batching.selection import Batch
 from openclaw.serving.batching.settings import BatchingSettings
 
@@ -81,6 +81,7 @@ class Batcher:
         observer: is told of queueing, runs and refusals.
         concurrency: runs at the same time.
         hop: seconds that it costs to have something run on the executor; what takes less runs at once.
+        clock: that runs and waits are timed with, seconds; deadlines are the loop's.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Batcher:
         observer: Observer | None = None,
         concurrency: int = 1,
         hop: float = HOP_SECONDS,
+        clock: Clock = time.perf_counter,
     ) -> None:
         self._run = run
         self._layout = profile.layout
@@ -101,6 +103,7 @@ class Batcher:
         self._observer: Observer = observer or _Silent()
         self._workers = concurrency
         self._hop = hop
+        self._clock = clock
         self._largest = settings.max_batch_size if profile.layout is not None else 1
         self._latencies = Latencies(profile.profiles, largest=self._largest)
         self._queue = RequestQueue(self._latencies, settings)
@@ -187,9 +190,9 @@ class Batcher:
         return _UNBATCHED if self._layout is None else self._layout.form(arrays)
 
     def _run_inline(self, arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> list[Array]:
-        start = time.perf_counter()
+        start = self._clock()
         results = self._run(outputs, arrays)
-        seconds = time.perf_counter() - start
+        seconds = self._clock() - start
         if seconds > self._hop:
             # Perhaps only a pause of the machine: the profile, which weighs it against other runs, decides anew.
             self._inline_bytes = -1
@@ -223,7 +226,7 @@ class Batcher:
             if over > 0 and until >= max((other.waiting[-1].deadline for other in view.lanes), default=0.0):
                 raise self._refusal("deadline", over)
         ticket.future = loop.create_future()
-        ticket.since = time.perf_counter()
+        ticket.since = self._clock()
         self._queue.add(ticket, lane, now=now, deadline=until)
         ticket.future.add_done_callback(partial(self._ended, ticket))
         self._decide_soon(loop)
@@ -275,7 +278,7 @@ class Batcher:
 
     def _begin(self, batch: Batch, now: float) -> None:
         tickets = [ticket for lane, count in batch.takes for ticket in self._queue.take(lane, count)]
-        began = time.perf_counter()
+        began = self._clock()
         for ticket in tickets:
             self._observer.queued(began - ticket.since)
         form = tickets[0].form._replace(length=batch.length)
@@ -289,7 +292,9 @@ class Batcher:
 
     def _work(self, run: _Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
-        outcome = execute(self._run, run.tickets, self._layout, length=run.form.length, buffers=run.buffers)
+        outcome = execute(
+            self._run, run.tickets, self._layout, length=run.form.length, buffers=run.buffers, clock=self._clock
+        )
         loop.call_soon_threadsafe(self._finished, run, outcome)
 
     def _finished(self, run: _Running, outcome: Outcome) -> None:

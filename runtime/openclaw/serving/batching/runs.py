@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from openclaw.execute.session import Array
@@ -13,6 +13,7 @@ from openclaw.serving.batching.probing import Run
 from openclaw.serving.batching.queue import Ticket
 
 Answer = list[Array] | Exception
+Clock = Callable[[], float]
 
 
 class Outcome(NamedTuple):
@@ -22,7 +23,15 @@ class Outcome(NamedTuple):
     seconds: float | None
 
 
-def execute(run: Run, tickets: Sequence[Ticket], layout: Layout | None, *, length: int, buffers: Buffers) -> Outcome:
+def execute(
+    run: Run,
+    tickets: Sequence[Ticket],
+    layout: Layout | None,
+    *,
+    length: int,
+    buffers: Buffers,
+    clock: Clock = time.perf_counter,
+) -> Outcome:
     """Runs requests together; if that fails, one by one, so that a bad one fails alone.
 
     Args:
@@ -31,14 +40,18 @@ def execute(run: Run, tickets: Sequence[Ticket], layout: Layout | None, *, lengt
         layout: how to lay them together; a single one needs none.
         length: to which sequences are filled up.
         buffers: where to lay them.
+        clock: that the run is timed with, seconds.
     """
     outputs = tickets[0].outputs
     try:
         if len(tickets) == 1 or layout is None:
-            results, seconds = _timed(run, outputs, tickets[0].arrays)
-            return Outcome([results], seconds)
+            start = clock()
+            results = run(outputs, tickets[0].arrays)
+            return Outcome([results], clock() - start)
         arrays = gather([ticket.arrays for ticket in tickets], layout, length=length, buffers=buffers)
-        results, seconds = _timed(run, outputs, arrays)
+        start = clock()
+        results = run(outputs, arrays)
+        seconds = clock() - start
         return Outcome(_shares(results, tickets, layout, length=length), seconds)
     except Exception as error:
         # Whatever it is, it is the answer of the request that it belongs to; whose it is, only running alone shows.
@@ -50,12 +63,6 @@ def _alone(run: Run, ticket: Ticket) -> Answer:
         return run(ticket.outputs, ticket.arrays)
     except Exception as error:
         return error
-
-
-def _timed(run: Run, outputs: Sequence[str], arrays: Mapping[str, Array]) -> tuple[list[Array], float]:
-    start = time.perf_counter()
-    results = run(outputs, arrays)
-    return results, time.perf_counter() - start
 
 
 def _shares(results: list[Array], tickets: Sequence[Ticket], layout: Layout, *, length: int) -> list[list[Array]]:
