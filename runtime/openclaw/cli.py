@@ -135,12 +135,12 @@ class _Port(click.ParamType[int | None]):
 @click.option("--drain-timeout", type=int, help="Seconds that requests in flight then have to finish. [default: 45]")
 def serve(model: str | None, config: Path | None, **options: Any) -> None:
     """Serves one model until told to stop, and exits with the code of its failure."""
-    from openclaw.serving import logs, process, settings, termination
+    from openclaw.serving import entry, logs, process, settings, termination
 
     logs.configure(os.environ)
     named = model or (None if config else os.environ.get("MODEL_PATH"))
     try:
-        code = process.run(settings.layered(config, named, options))
+        code = entry.run(settings.layered(config, named, options))
     except StartupError as error:
         termination.report_failure(error)
         code = error.exit_code

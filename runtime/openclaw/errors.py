@@ -21,7 +21,8 @@
         |-- InferenceFailed          500 the model failed on a valid request
         |-- Unsupported              501 the protocol has it, this server does not
         |-- NotReady                 503 loading or draining
-        `-- DeadlineExceeded         504 the answer would have come too late
+        |-- DeadlineExceeded         504 the answer would have come too late
+        `-- NoRoom                   507 a model does not fit beside those that are served
 
 78 is EX_CONFIG (it will not heal by itself) and 75 is EX_TEMPFAIL (it may heal): the exit codes of
 ``openclaw serve``, from sysexits.h. The reasons are a contract with the operator, which shows them as
@@ -159,6 +160,12 @@ class DeadlineExceeded(RequestError):
     """The request's deadline passed before the model could answer."""
 
     status = 504
+
+
+class NoRoom(RequestError):
+    """There is not enough memory to load a model beside those that are served."""
+
+    status = 507
 
 
 STARTUP_ERRORS: dict[str, type[StartupError]] = {

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -266,18 +267,22 @@ WIRE = [
 async def test_every_datatype_passes_through_a_model(
     models: Any, datatype: str, onnx_type: int, *, data: list[Any]
 ) -> None:
-    from openclaw.execute.session import Model
+    from openclaw.config import ModelConfig
     from openclaw.serving.counters import SharedCounters
-    from openclaw.serving.endpoint import Endpoint
-    from openclaw.serving.protocol import Encoded
+    from openclaw.serving.inference import InferResponse
+    from openclaw.serving.loading import load
+    from openclaw.serving.protocol import decode_request, encode_response
+    from openclaw.serving.served import Served
     from openclaw.serving.telemetry import Telemetry
 
-    endpoint = Endpoint("identity", Telemetry(SharedCounters()), concurrency=1)
-    endpoint.open(Model.from_file(models.identity(onnx_type), name="identity"))
+    path = models.identity(onnx_type)
+    loaded = load(ModelConfig(name="identity", uri=path.as_uri()), path, threads=1)
+    metrics = Telemetry(SharedCounters()).metrics.model("identity")
+    served = Served(loaded, "1", metrics=metrics, executor=ThreadPoolExecutor(1), runs=1)
     request = {"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 2], "data": data}]}
-    coming = endpoint.infer(json.dumps(request).encode(), None)
-    answer = coming if isinstance(coming, Encoded) else await coming
-    output = json.loads(answer.body)["outputs"][0]
+    coming = served.infer(decode_request(json.dumps(request).encode()))
+    answer = coming if isinstance(coming, InferResponse) else await coming
+    output = json.loads(encode_response(answer).body)["outputs"][0]
     assert (output["datatype"], output["shape"]) == (datatype, [1, 2])
     if datatype == "FP32":
         assert np.array_equal(np.array(output["data"], np.float32), np.array(data, np.float32))

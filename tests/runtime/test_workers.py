@@ -20,15 +20,14 @@ COUNTED = 'openclaw_requests_total{code="200",model="digits",protocol="rest",ver
 def server(start_server: Callable[..., Any], models: Any) -> Iterator[Any]:
     server = start_server(models.digits(), "--workers", 2, "--drain-delay", 0).wait_ready()
     yield server
-    children = psutil.Process(server.process.pid).children() if server.process.poll() is None else []
+    children = psutil.Process(server.process.pid).children(recursive=True) if server.process.poll() is None else []
     assert server.stop() == 0
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
 def workers_of(server: Any) -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process(server.process.pid).children() if "openclaw.serving.worker" in child.cmdline()
-    ]
+    (fork_server,) = psutil.Process(server.process.pid).children()
+    return fork_server.children()
 
 
 async def ask(url: str, times: int) -> None:

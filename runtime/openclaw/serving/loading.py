@@ -1,0 +1,88 @@
+"""From a model's configuration to a model that answered an inference: fetch, load, warm up, measure."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from openclaw.config import ModelConfig, ServerConfig
+from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.execute.session import Model
+from openclaw.serving.batching.measuring import ModelProfile, profile_model
+from openclaw.serving.batching.settings import BatchingSettings
+from openclaw.serving.warmup import warm_up
+from openclaw.storage.fetch import Limits, fetch
+from openclaw.storage.uri import parse
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is ready to answer.
+
+    Attributes:
+        config: what was asked for.
+        model: itself.
+        quickest: seconds of its quickest inference so far.
+        profile: how long its batches take.
+        seconds: that loading took.
+    """
+
+    config: ModelConfig
+    model: Model
+    quickest: float
+    profile: ModelProfile
+    seconds: float
+
+
+async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
+    """The model as a local file. Raises StartupError."""
+    limits = Limits(timeout_seconds=config.download_timeout_seconds, max_bytes=config.max_bytes)
+    return await fetch(parse(config.uri), cache_dir=cache_dir, sha256=config.sha256, limits=limits)
+
+
+def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:
+    """Loads, warms up and measures; takes as long as the model needs. Raises StartupError."""
+    began = time.perf_counter()
+    model = Model.from_file(path, name=config.name, threads=threads, source=str(parse(config.uri)))
+    log.info("loaded %s with %d thread(s)", path, model.threads)
+    quickest = warm_up(model, config.warmup.requests)
+    profile = profile_model(model.infer, model.signature, settings=settings_of(config))
+    return Loaded(config, model, quickest, profile, seconds=time.perf_counter() - began)
+
+
+def load_local(config: ServerConfig) -> list[Loaded]:
+    """Loads every model of a server, all of them local files by now. Raises StartupError."""
+    threads = threads_of(config)
+    return [load(model, Path(parse(model.uri).path), threads=threads) for model in config.all_models]
+
+
+def settings_of(config: ModelConfig) -> BatchingSettings:
+    """What the model's configuration says of batching."""
+    batching = config.batching
+    return BatchingSettings(
+        max_batch_size=batching.max_batch_size,
+        latency_target=batching.latency_target_seconds,
+        max_queue_length=batching.max_queue_length,
+        max_queue_bytes=batching.max_queue_bytes,
+        padding=batching.padding,
+        mask=batching.mask,
+    )
+
+
+def runs_of(config: ServerConfig) -> int:
+    """How many inferences a process runs at once: as many as keep its cores busy."""
+    return max(1, cores_of(config) // threads_of(config))
+
+
+def cores_of(config: ServerConfig) -> int:
+    """Whole cores for each process."""
+    return default_threads(read_grant().cores, config.server.workers)
+
+
+def threads_of(config: ServerConfig) -> int:
+    """Threads for one inference: what was asked for, or the process's cores."""
+    return config.server.threads or cores_of(config)
