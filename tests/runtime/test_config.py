@@ -145,7 +145,7 @@ def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
     options = {"port": 1, "name": "other", "warmup_requests": 0, "threads": None, "drain_delay": 9}
     config = layered(file, None, options)
     assert (config.server.port, config.model.name, config.model.warmup.requests) == (1, "other", 0)
-    assert (config.server.drain_delay_seconds, config.server.workers) == (9, 2)
+    assert (config.server.drain_delay_seconds, config.server.grpc_port) == (9, 9001)
 
 
 def test_a_plain_path_is_a_file_and_names_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
