@@ -22,7 +22,7 @@ _MARK = "installed"
 _LIMIT = 1200  # seconds that one installation may take
 
 
-class NotInstallable(Exception):
+class InstallationError(Exception):
     """An environment cannot be made here; the text says why in a line."""
 
 
@@ -70,7 +70,7 @@ def install(environment: Environment, say: Callable[[str], None]) -> None:
     """Makes the environment unless it is there; what pip-like tools print goes to the terminal.
 
     Raises:
-        NotInstallable: with the reason.
+        InstallationError: with the reason.
     """
     if environment.installed:
         return
@@ -100,13 +100,13 @@ def _locked(environment: Environment) -> Path:
 def _uv(*arguments: str, capture: bool = False) -> str:
     tool = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if tool is None:
-        raise NotInstallable("uv is not there; `make install` brings it")
+        raise InstallationError("uv is not there; `make install` brings it")
     try:
         done = subprocess.run(
             [tool, *arguments], stdout=subprocess.PIPE if capture else None, text=True, timeout=_LIMIT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NotInstallable(f"`uv {arguments[0]}` did not end within {_LIMIT} s") from error
+        raise InstallationError(f"`uv {arguments[0]}` did not end within {_LIMIT} s") from error
     if done.returncode:
-        raise NotInstallable(f"`uv {' '.join(arguments[:2])}` failed with {done.returncode}; its output is above")
+        raise InstallationError(f"`uv {' '.join(arguments[:2])}` failed with {done.returncode}; its output is above")
     return done.stdout or ""

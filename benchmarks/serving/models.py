@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from benchmarks.serving.environments import HOME
+from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]

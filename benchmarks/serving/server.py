@@ -25,7 +25,7 @@ _END = 15.0  # seconds that it may take to end before it is killed
 _SPARE = 4
 
 
-class Broken(Exception):
+class ServerError(Exception):
     """A server did not start, or answers wrongly; the text has the end of its log."""
 
 
@@ -86,7 +86,7 @@ def running(
         variables: more of its environment.
 
     Raises:
-        Broken: it does not start, or answers otherwise.
+        ServerError: it does not start, or answers otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
         server = start(served, request, folder=Path(folder), variables=variables or {}, expected=expected)
@@ -108,7 +108,7 @@ def start(
     """Starts a server that the caller ends; `folder` gets its log and what it writes beside.
 
     Raises:
-        Broken: it does not start, or answers otherwise than `expected`.
+        ServerError: it does not start, or answers otherwise than `expected`.
     """
     port, spare = free_ports(1)[0], free_ports(_SPARE)[0]
     log = folder / f"{port}.log"
@@ -129,7 +129,7 @@ def start(
         answer = _first_answer(server, request, poll=poll)
         ready = time.monotonic() - started
         if expected is not None and (wrong := differences(answer, expected)):
-            raise Broken(f"{served.name} answers wrongly: {wrong}")
+            raise ServerError(f"{served.name} answers wrongly: {wrong}")
     except BaseException:
         server.kill()
         raise
@@ -140,13 +140,13 @@ def _first_answer(server: Server, request: wire.Post, *, poll: float) -> Arrays:
     said, tick = "nothing listened", threading.Event()
     while time.monotonic() < server.started + _START:
         if (code := server.process.poll()) is not None:
-            raise Broken(f"it ended with {code}:\n{_tail(server.log)}")
+            raise ServerError(f"it ended with {code}:\n{_tail(server.log)}")
         try:
             return wire.ask(server.port, request)
-        except (OSError, HTTPException, wire.Refused) as error:
+        except (OSError, HTTPException, wire.StatusError) as error:
             said = str(error)
         tick.wait(poll)
-    raise Broken(f"it did not answer within {_START:.0f} s ({said}):\n{_tail(server.log)}")
+    raise ServerError(f"it did not answer within {_START:.0f} s ({said}):\n{_tail(server.log)}")
 
 
 def differences(answer: Arrays, expected: Arrays) -> str:

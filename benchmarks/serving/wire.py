@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-
 from benchmarks.serving.models import Arrays
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -69,7 +68,7 @@ def outputs(body: bytes, head: int | None) -> Arrays:
     return arrays
 
 
-class Refused(Exception):
+class StatusError(Exception):
     """The server answered, but not with 200; the text has the status and the beginning of the body."""
 
 
@@ -77,7 +76,7 @@ def ask(port: int, request: Post, *, timeout: float = 60) -> Arrays:
     """Sends one request on a connection of its own and gives the outputs.
 
     Raises:
-        Refused: another status than 200.
+        StatusError: another status than 200.
         OSError, HTTPException: no server, or none that speaks HTTP, yet.
     """
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -88,7 +87,7 @@ def ask(port: int, request: Post, *, timeout: float = 60) -> Arrays:
     finally:
         connection.close()
     if response.status != 200:
-        raise Refused(f"{response.status} {body[:300].decode(errors='replace')}")
+        raise StatusError(f"{response.status} {body[:300].decode(errors='replace')}")
     return outputs(body, None if head is None else int(head))
 
 

@@ -16,7 +16,6 @@ import httptools
 import numpy as np
 import orjson
 import uvloop
-
 from benchmarks.serving.peers import engine
 
 _DTYPES = {"FP32": np.float32, "INT64": np.int64}

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # type: ignore[import-not-found]
-
 from benchmarks.serving.peers import engine
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # type: ignore[import-not-found]
 
 
 class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment that is checked
@@ -37,9 +36,7 @@ class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment tha
             output = InferOutput(name, list(array.shape), "FP32")
             output.set_data_from_numpy(array, binary_data=payload.use_binary_outputs)
             outputs.append(output)
-        return InferResponse(
-            payload.id or "1", self.name, outputs, use_binary_outputs=payload.use_binary_outputs
-        )
+        return InferResponse(payload.id or "1", self.name, outputs, use_binary_outputs=payload.use_binary_outputs)
 
 
 def main() -> None:

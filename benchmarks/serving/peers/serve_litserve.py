@@ -9,9 +9,8 @@ from typing import Any
 
 import litserve  # type: ignore[import-not-found]
 import numpy as np
-from fastapi import Request  # type: ignore[import-not-found]
-
 from benchmarks.serving.peers import engine
+from fastapi import Request  # type: ignore[import-not-found]
 
 _DTYPES = {"FP32": np.float32, "INT64": np.int64}
 

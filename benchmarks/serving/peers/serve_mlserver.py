@@ -12,11 +12,10 @@ import asyncio
 from typing import Any
 
 import uvloop
+from benchmarks.serving.peers import engine
 from mlserver import MLModel, MLServer, ModelSettings, Settings  # type: ignore[import-not-found]
 from mlserver.codecs import NumpyCodec  # type: ignore[import-not-found]
 from mlserver.types import InferenceRequest, InferenceResponse  # type: ignore[import-not-found]
-
-from benchmarks.serving.peers import engine
 
 
 class Onnx(MLModel):  # type: ignore[misc]  # mlserver is not in the environment that is checked

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from benchmarks.serving.peers import engine
 from pytriton.decorators import batch  # type: ignore[import-not-found]
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor  # type: ignore[import-not-found]
 from pytriton.triton import Triton, TritonConfig  # type: ignore[import-not-found]
-
-from benchmarks.serving.peers import engine
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
@@ -23,7 +22,7 @@ def main() -> None:
     options = engine.parsed()
     session = engine.session(options)
 
-    @batch  # type: ignore[misc]  # pytriton is not in the environment that is checked
+    @batch  # type: ignore[untyped-decorator]  # pytriton is not in the environment that is checked
     def infer(**arrays: Any) -> dict[str, Any]:
         return dict(zip([each.name for each in session.get_outputs()], session.run(None, arrays), strict=True))
 
