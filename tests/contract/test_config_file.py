@@ -42,7 +42,7 @@ def container_of(service: InferenceService) -> Manifest:
 def read(service: InferenceService, folder: Path) -> ServerConfig:
     """The configuration as the runtime reads it from the mounted file."""
     (folder / FILE).write_text(config_map(service, revision_of(service).server_config)["data"][FILE])
-    return settings.layered(folder / FILE, None, {})
+    return settings.layered(folder / FILE, (), {})
 
 
 @given(spec=services.specs)
