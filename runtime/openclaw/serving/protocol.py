@@ -57,6 +57,7 @@ _MAX_SIZE = 2**31 - 1
 _MAX_RANK = 64
 _PLAIN_REQUEST = frozenset({"id", "inputs"})
 _PLAIN_FIELDS = frozenset({"name", "datatype", "shape", "data"})
+_SCALARS = frozenset({str, int, float, bool})
 # What says how tensors travel: it ends here, all other parameters are handed on.
 _TRANSPORT = frozenset(
     {"binary_data", "binary_data_output", "binary_data_size"}
@@ -219,12 +220,12 @@ def _decode_tensor(item: object, where: str, *, rest: memoryview, regions: Regio
         _check_alone(item, "shared_memory_region", where)
         data = _window(parameters, where, regions).read()
         return Tensor(name, datatype, decode_binary(data, datatype, shape, where=where), False, kept), rest
-    size = parameters.get("binary_data_size")
-    if size is None:
+    if "binary_data_size" not in parameters:
         if "data" not in item:
             raise InvalidRequest(f"{where} has neither data nor parameters.binary_data_size")
         return Tensor(name, datatype, decode_json(item["data"], datatype, shape, where=where), False, kept), rest
     _check_alone(item, "binary_data_size", where)
+    size = parameters["binary_data_size"]
     if not _is_count(size):
         raise InvalidRequest(f"{where}: binary_data_size is {shown(size)}; a number of bytes is needed")
     if size > len(rest):
@@ -264,16 +265,16 @@ def _window_parameters(window: Window) -> dict[str, str | int]:
 
 
 def _kept(parameters: Mapping[str, Any], where: str) -> Parameters:
-    """The parameters that are not about transport; they may be strings, numbers or booleans."""
+    """The parameters that are not about transport; all must be strings, numbers or booleans."""
+    if not parameters:
+        return NO_PARAMETERS
+    if not _SCALARS.issuperset(map(type, parameters.values())):
+        key = next(key for key, value in parameters.items() if type(value) not in _SCALARS)
+        value = shown(parameters[key], absent="null")
+        raise InvalidRequest(f"{where}: parameters.{key:.80} is {value}; a string, number or boolean is needed")
     if _TRANSPORT.issuperset(parameters):
         return NO_PARAMETERS
-    kept = {key: value for key, value in parameters.items() if key not in _TRANSPORT}
-    for key, value in kept.items():
-        if not isinstance(value, str | int | float):
-            raise InvalidRequest(
-                f"{where}: parameters.{key:.80} is {shown(value, absent='null')}; a string, number or boolean is needed"
-            )
-    return kept
+    return {key: value for key, value in parameters.items() if key not in _TRANSPORT}
 
 
 def _shape(value: object, where: str) -> tuple[int, ...]:
@@ -307,10 +308,11 @@ def _requested(
         if parameters.get("classification"):
             raise InvalidRequest(f"{where}: the classification extension is not supported")
         _kept(parameters, where)
+        binary = _flag(parameters, "binary_data", default=binary_output)
         if "shared_memory_region" in parameters:
             outputs[name] = RequestedOutput(name, False, _window(parameters, where, regions))
         else:
-            outputs[name] = RequestedOutput(name, _flag(parameters, "binary_data", default=binary_output))
+            outputs[name] = RequestedOutput(name, binary)
     return tuple(outputs.values())
 
 
