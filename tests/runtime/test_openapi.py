@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -157,49 +157,50 @@ VALUES = (
 JSONISH = st.recursive(
     VALUES, lambda child: st.lists(child, max_size=3) | st.dictionaries(st.sampled_from("ab"), child, max_size=2)
 )
-TENSOR_PARAMETERS = st.fixed_dictionaries(
-    {},
-    optional={
-        "binary_data_size": st.integers(-1, 1) | JSONISH,
-        "binary_data": st.booleans() | JSONISH,
-        "shared_memory_region": st.just("r") | JSONISH,
-        "shared_memory_offset": st.integers(0, 9) | JSONISH,
-        "shared_memory_byte_size": st.just(4) | JSONISH,
-        "unit": JSONISH,
-    },
-)
-
-
-def almost(document_: dict[str, Any], fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """The document with some fields replaced or left out, so that many are right but for one thing."""
-    replaced = {name: st.just(value) | fields[name] for name, value in document_.items()}
-    return st.fixed_dictionaries({}, optional={**fields, **replaced}) | st.builds(
-        lambda changes: {**document_, **changes}, st.fixed_dictionaries({}, optional=fields)
-    )
-
-
-INPUTS = almost(
-    {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]},
+KEYS = [
+    "binary_data", "binary_data_output", "binary_data_size", "data", "id", "inputs", "instances", "offset", "outputs",
+    "parameters", "shared_memory_byte_size", "shared_memory_offset", "shared_memory_region", "unit",
+]  # fmt: skip
+INPUT = {"name": "x", "datatype": "FP32", "shape": [1]}
+SHARED = {"shared_memory_region": "r", "shared_memory_offset": 4, "shared_memory_byte_size": 4}
+REQUESTS = [
     {
-        "name": JSONISH,
-        "datatype": JSONISH,
-        "shape": st.lists(VALUES, max_size=2) | JSONISH,
-        "data": st.lists(VALUES, max_size=2) | JSONISH,
-        "parameters": TENSOR_PARAMETERS | JSONISH,
+        "id": "1",
+        "parameters": {"binary_data_output": False, "priority": 1},
+        "inputs": [{**INPUT, "data": [1], "parameters": {"unit": "mm"}}],
+        "outputs": [{"name": "y", "parameters": {"binary_data": True, "unit": "mm"}}],
     },
-)
-OUTPUTS = st.lists(
-    almost({"name": "y"}, {"name": JSONISH, "parameters": TENSOR_PARAMETERS | JSONISH}) | JSONISH, max_size=2
-)
-REQUESTS = almost(
-    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]},
-    {
-        "id": JSONISH,
-        "inputs": st.lists(INPUTS, max_size=2) | JSONISH,
-        "outputs": OUTPUTS | JSONISH,
-        "parameters": st.fixed_dictionaries({}, optional={"binary_data_output": JSONISH, "a": JSONISH}) | JSONISH,
-    },
-)
+    {"inputs": [{**INPUT, "shape": [1, 2], "data": [[1, 2.5]]}, {**INPUT, "name": "y", "data": [1]}]},
+    {"inputs": [{**INPUT, "shape": [0], "parameters": {"binary_data_size": 0}}]},
+    {"inputs": [{**INPUT, "parameters": SHARED}], "outputs": [{"name": "y", "parameters": SHARED}]},
+]
+PREDICTIONS = [{"instances": [1, 2]}, {"instances": [{"a": 1}]}, {"inputs": [1]}, {"inputs": {"a": [1]}}]
+REGISTRATIONS = [{"key": "object", "byte_size": 8}, {"key": "/object", "offset": 8, "byte_size": 8}]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+@st.composite
+def almost(draw: st.DrawFn, rights: list[Any]) -> Any:
+    """One of the right documents, with another value in one place, or with one field less or more."""
+    wrong = json.loads(json.dumps(draw(st.sampled_from(rights))))
+    *path, last = draw(st.sampled_from(list(places(wrong))[1:]))
+    holder = wrong
+    for key in path:
+        holder = holder[key]
+    change = draw(st.sampled_from(["replace", "remove", "add"]))
+    if change == "remove":
+        del holder[last]
+    elif change == "replace" or isinstance(holder, list):
+        holder[last] = draw(JSONISH)
+    else:
+        holder[draw(st.sampled_from(KEYS))] = draw(JSONISH)
+    return wrong
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +212,15 @@ def regions(tmp_path_factory: pytest.TempPathFactory) -> Regions:
     return regions
 
 
+@pytest.mark.parametrize("right", REQUESTS)
+def test_the_right_requests_are_described_and_understood(right: Any, regions: Regions) -> None:
+    validator("InferRequest").validate(right)
+    assert decode_request(json.dumps(right).encode(), regions=regions).inputs
+
+
 @pytest.mark.parametrize("shared", [False, True])
-@given(request_=REQUESTS | JSONISH)
+@settings(max_examples=400)
+@given(request_=almost(REQUESTS) | JSONISH)
 def test_what_the_document_forbids_is_refused(shared: bool, request_: Any, regions: Regions) -> None:
     described = validator("InferRequest", everything=shared).is_valid(request_)
     try:
@@ -222,9 +230,7 @@ def test_what_the_document_forbids_is_refused(shared: bool, request_: Any, regio
     assert described
 
 
-@given(
-    st.fixed_dictionaries({}, optional={"instances": JSONISH, "inputs": JSONISH, "signature_name": JSONISH}) | JSONISH
-)
+@given(almost(PREDICTIONS) | JSONISH)
 def test_what_the_document_forbids_of_a_prediction_is_refused(prediction: Any) -> None:
     described = validator("PredictRequest").is_valid(prediction)
     only = Signature((TensorSpec("a", "FP32", (-1,)),), ())
@@ -235,7 +241,7 @@ def test_what_the_document_forbids_of_a_prediction_is_refused(prediction: Any) -
     assert described
 
 
-@given(almost({"key": "object", "byte_size": 8}, {"key": JSONISH, "byte_size": JSONISH, "offset": JSONISH}))
+@given(almost(REGISTRATIONS))
 def test_what_the_document_forbids_of_a_registration_is_refused(regions: Regions, registration: Any) -> None:
     described = validator("Registration").is_valid(registration)
     regions.unregister("new")
