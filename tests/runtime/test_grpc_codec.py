@@ -16,6 +16,7 @@ from openclaw.errors import InvalidRequest, RequestError
 from openclaw.graph.signature import NUMPY_OF
 from openclaw.serving.grpc import codec, wire
 from openclaw.serving.grpc import inference_pb2 as pb
+from openclaw.serving.grpc.repeats import MAX_KNOWN, Repeats
 from openclaw.serving.inference import InferRequest, InferResponse, Tensor
 from openclaw.serving.sharedmemory import Regions
 
@@ -396,7 +397,7 @@ def test_cutting_and_joining_are_what_a_parser_does(
     raw: list[bytes], text: str, shape: list[int], unknown: bytes
 ) -> None:
     head = request(id=text, inputs=[tensor(shape=tuple(shape))])
-    joined = wire.join(head.SerializeToString(), 7, raw) + unknown
+    joined = wire.join(head.SerializeToString(), raw, field=7) + unknown
     parsed = pb.ModelInferRequest.FromString(joined)
     assert list(parsed.raw_input_contents) == raw
     cut = wire.split(joined, 7)
@@ -461,3 +462,101 @@ def test_only_what_takes_time_is_long() -> None:
     strings = request(inputs=[tensor("BYTES", (100_000,))], raw_input_contents=[bytes(400_000)])
     assert codec.is_long(strings.SerializeToString())
     assert not codec.is_long(request(inputs=[tensor("BYTES", (1,))], raw_input_contents=[bytes(4)]).SerializeToString())
+
+
+# Requests that repeat others
+
+
+def learned(*messages: bytes) -> Repeats:
+    repeats = Repeats()
+    for message in messages:
+        envelope = codec.parse(message)
+        repeats.learn(message, model=envelope.model, version=envelope.version, request=codec.decode(envelope))
+    return repeats
+
+
+def assert_same(read: tuple[str, str | None, InferRequest], message: bytes) -> None:
+    """What was read from a repeated message is what the codec reads."""
+    envelope = codec.parse(message)
+    model, version, repeated = read
+    whole = codec.decode(envelope)
+    assert (model, version) == (envelope.model, envelope.version)
+    assert repeated._replace(inputs=()) == whole._replace(inputs=())
+    (one,), (other,) = repeated.inputs, whole.inputs
+    assert one._replace(array=None) == other._replace(array=None)  # type: ignore[arg-type]
+    assert (one.array.dtype, one.array.shape, one.array.tobytes()) == (
+        other.array.dtype,
+        other.array.shape,
+        other.array.tobytes(),
+    )
+    assert one.array.flags.aligned
+
+
+@given(st.sampled_from(sorted(set(NUMBERS) - {"BOOL"})), st.integers(1, 20), st.text(max_size=3), st.data())
+def test_a_message_with_other_numbers_repeats_the_first(
+    datatype: str, count: int, version: str, data: st.DataObject
+) -> None:
+    size = count * NUMPY_OF[datatype].itemsize
+    name = data.draw(st.text(min_size=1, max_size=9))
+    sent = request(inputs=[tensor(datatype, (count,), name)], raw_input_contents=[bytes(size)], model_version=version)
+    repeats = learned(sent.SerializeToString())
+    sent.raw_input_contents[0] = data.draw(st.binary(min_size=size, max_size=size))
+    message = sent.SerializeToString()
+    read = repeats.read(message)
+    assert read is not None
+    assert_same(read, message)
+
+
+@given(st.integers(0, 500), st.binary(min_size=1, max_size=4))
+def test_a_message_with_other_bytes_anywhere_is_read_the_same_or_not_at_all(position: int, others: bytes) -> None:
+    sent = request(inputs=[tensor("INT16", (5, 2))], raw_input_contents=[bytes(20)]).SerializeToString()
+    at = position % len(sent)
+    changed = (sent[:at] + others + sent[at + len(others) :])[: len(sent)]
+    read = learned(sent).read(changed)
+    if read is not None:
+        assert_same(read, changed)
+    assert learned(sent).read(sent + others) is None
+    assert learned(sent).read(others) is None
+
+
+def _other_fields() -> list[pb.ModelInferRequest]:
+    one = {"inputs": [tensor("INT8", (4,))], "raw_input_contents": [b"\x3a\x01\x3a\x01"]}
+    parameter = {"p": pb.InferParameter(int64_param=1)}
+    return [
+        request(**one, id="an id"),
+        request(**one, parameters=parameter),
+        request(**one, outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="y")]),
+        request(inputs=[tensor("INT8", (4,), parameters=parameter)], raw_input_contents=[b"1234"]),
+        request(inputs=[tensor("BOOL", (4,))], raw_input_contents=[b"\x02\x02\x02\x02"]),
+        request(inputs=[tensor("INT8", (0,))], raw_input_contents=[b""]),
+        request(inputs=[tensor("BYTES", (1,))], raw_input_contents=[bytes(4)]),
+        request(inputs=[tensor("INT8", (1,), contents=contents(int_contents=[1]))]),
+        request(inputs=[tensor("INT8", (1,)), tensor("INT8", (1,), "y")], raw_input_contents=[b"1", b"2"]),
+        request(inputs=[tensor("INT8", (codec.LONG,))], raw_input_contents=[bytes(codec.LONG)]),
+    ]
+
+
+@pytest.mark.parametrize("message", _other_fields())
+def test_a_message_that_says_more_is_never_taken_for_a_repetition(message: pb.ModelInferRequest) -> None:
+    serialized = message.SerializeToString()
+    assert learned(serialized).read(serialized) is None
+
+
+def test_a_message_whose_tensor_is_not_last_is_never_taken_for_a_repetition() -> None:
+    serialized = request(inputs=[tensor("INT8", (2,))], raw_input_contents=[b"12"]).SerializeToString()
+    unknown = b"\x9a\x3f\x04\x3a\x0212"
+    long_length = serialized.replace(b"\x3a\x02", b"\x3a\x82\x00")
+    assert codec.decode(codec.parse(long_length)).inputs[0].array.tolist() == [49, 50]
+    for other in (serialized + unknown, long_length):
+        assert learned(other).read(other) is None
+
+
+def test_no_more_than_so_many_messages_are_remembered() -> None:
+    messages = [
+        request(inputs=[tensor("INT8", (size,))], raw_input_contents=[bytes(size)]).SerializeToString()
+        for size in range(1, 3 * MAX_KNOWN)
+    ]
+    repeats = learned(*messages)
+    known = [message for message in messages if repeats.read(message) is not None]
+    assert 0 < len(known) <= MAX_KNOWN
+    assert messages[-1] in known

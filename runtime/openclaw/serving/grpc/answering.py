@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from time import perf_counter
 
 from openclaw.serving.grpc import codec, wire
@@ -11,8 +11,9 @@ from openclaw.serving.grpc.codec import Envelope
 from openclaw.serving.grpc.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 from openclaw.serving.grpc.ports import Recorder, Repository, Served
 from openclaw.serving.grpc.refusals import CANCELLED, refusal
+from openclaw.serving.grpc.repeats import Repeats
 from openclaw.serving.grpc.streams import Streams
-from openclaw.serving.inference import InferResponse
+from openclaw.serving.inference import InferRequest, InferResponse
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.tracing import TraceContext
 
@@ -39,28 +40,22 @@ class Inference:
         self._regions = regions
         self._recorder = recorder
         self._streams = Streams()
+        self._repeats = Repeats()
 
     async def answer(self, message: bytes, *, deadline: float | None, trace: TraceContext | None) -> bytes:
         """Answers a ModelInferRequest with a ModelInferResponse; raises RequestError."""
         received = perf_counter()
-        long = codec.is_long(message)
-        envelope = await asyncio.to_thread(codec.parse, message) if long else codec.parse(message)
-        served = self._repository.find(envelope.model, envelope.version)
-        if self._recorder is None:
-            return await self._infer(envelope, served, long=long, deadline=deadline, trace=trace)
-        recorder = self._recorder(served)
-        recorder.begin()
-        code = 200
-        try:
-            return await self._infer(envelope, served, long=long, deadline=deadline, trace=trace)
-        except asyncio.CancelledError:
-            code = CANCELLED
-            raise
-        except Exception as error:
-            code = getattr(error, "status", 500)
-            raise
-        finally:
-            recorder.answered(code, received)
+        repeated = self._repeats.read(message)
+        if repeated is not None:
+            model, version, request = repeated
+            served = self._repository.find(model, version)
+            coming = self._infer(served, request, deadline=deadline, trace=trace)
+        else:
+            long = codec.is_long(message)
+            envelope = await asyncio.to_thread(codec.parse, message) if long else codec.parse(message)
+            served = self._repository.find(envelope.model, envelope.version)
+            coming = self._decoded(message, envelope, served=served, long=long, deadline=deadline, trace=trace)
+        return await (coming if self._recorder is None else _recorded(coming, self._recorder(served), received))
 
     def stream(
         self, messages: AsyncIterator[bytes], *, deadline: float | None, trace: TraceContext | None
@@ -76,7 +71,7 @@ class Inference:
                 answer = await self.answer(message, deadline=deadline, trace=trace)
             except Exception as error:
                 return _failed(message, error)
-            return wire.join(b"", _STREAMED, [answer])
+            return wire.join(b"", [answer], field=_STREAMED)
 
         return self._streams.in_order(messages, answered)
 
@@ -84,19 +79,48 @@ class Inference:
         """No stream takes a further request; what was taken is answered, then the stream ends."""
         self._streams.end()
 
-    async def _infer(
-        self, envelope: Envelope, served: Served, *, long: bool, deadline: float | None, trace: TraceContext | None
+    async def _decoded(
+        self,
+        message: bytes,
+        envelope: Envelope,
+        *,
+        served: Served,
+        long: bool,
+        deadline: float | None,
+        trace: TraceContext | None,
     ) -> bytes:
         if long:
             request = await asyncio.to_thread(codec.decode, envelope, self._regions)
         else:
             request = codec.decode(envelope, self._regions)
+            self._repeats.learn(message, model=envelope.model, version=envelope.version, request=request)
+        return await self._infer(served, request, deadline=deadline, trace=trace)
+
+    async def _infer(
+        self, served: Served, request: InferRequest, *, deadline: float | None, trace: TraceContext | None
+    ) -> bytes:
         response = served.infer(request, deadline=deadline, trace=trace)
         if not isinstance(response, InferResponse):
             response = await response
-        if any(tensor.datatype == "BYTES" and tensor.array.size > codec.MANY for tensor in response.outputs):
-            return await asyncio.to_thread(codec.encode, response)
+        for tensor in response.outputs:
+            if tensor.datatype == "BYTES" and tensor.array.size > codec.MANY:
+                return await asyncio.to_thread(codec.encode, response)
         return codec.encode(response)
+
+
+async def _recorded(answering: Awaitable[bytes], recorder: Recorder, received: float) -> bytes:
+    recorder.begin()
+    code = 200
+    try:
+        return await answering
+    except asyncio.CancelledError:
+        code = CANCELLED
+        raise
+    except Exception as error:
+        code = getattr(error, "status", 500)
+        raise
+    finally:
+        recorder.answered(code, received)
 
 
 def _failed(message: bytes, error: Exception) -> bytes:

@@ -117,18 +117,19 @@ def encode(response: InferResponse) -> bytes:
     Raises:
         InvalidRequest: an output is larger than the shared memory given for it.
     """
-    plain = not response.parameters and all(
-        tensor.region is None and not tensor.parameters for tensor in response.outputs
-    )
-    if plain:
-        described = tuple((tensor.name, tensor.datatype, tensor.array.shape) for tensor in response.outputs)
-        head = _plain_head(response.model_name, response.model_version, described)
-    else:
+    described = []
+    for tensor in response.outputs:
+        if tensor.parameters or tensor.region is not None:
+            break
+        described.append((tensor.name, tensor.datatype, tensor.array.shape))
+    if response.parameters or len(described) < len(response.outputs):
         head = _head(response).SerializeToString()
+    else:
+        head = _plain_head(response.model_name, response.model_version, tuple(described))
     if response.id:
         # Fields may come in any order, so the part before it can be the same for all requests.
         head += ModelInferResponse(id=response.id).SerializeToString()
-    return wire.join(head, _RAW_OUTPUTS, [_sent(tensor) for tensor in response.outputs])
+    return wire.join(head, [_sent(tensor) for tensor in response.outputs], field=_RAW_OUTPUTS)
 
 
 def is_long(message: bytes) -> bool:

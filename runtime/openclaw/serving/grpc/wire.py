@@ -10,6 +10,7 @@ Source: https://protobuf.dev/programming-guides/encoding/
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _MAX_VARINT = 10
@@ -43,12 +44,12 @@ def split(message: bytes, field: int) -> tuple[bytes, list[memoryview]] | None:
     return b"".join(rest), values
 
 
-def join(head: bytes, field: int, values: Sequence[bytes | memoryview]) -> bytes:
+def join(head: bytes, values: Sequence[bytes | memoryview], *, field: int) -> bytes:
     """A serialized message with further values of a length-delimited top-level field; inverse of :func:`split`."""
-    tag = bytes(_encoded(field << 3 | _LEN))
     parts: list[bytes | memoryview] = [head]
     for value in values:
-        parts += (tag, bytes(_encoded(len(value))), value)
+        parts.append(_prefix(field, len(value)))
+        parts.append(value)
     return b"".join(parts)
 
 
@@ -72,6 +73,12 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, position + place + 1
     raise ValueError("a varint has at most 10 bytes")
+
+
+@lru_cache(maxsize=1024)
+def _prefix(field: int, length: int) -> bytes:
+    """What is before a value: servers answer with the same few lengths."""
+    return bytes((*_encoded(field << 3 | _LEN), *_encoded(length)))
 
 
 def _encoded(number: int) -> Iterable[int]:
