@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import subprocess
 import sys
 import threading
@@ -26,17 +27,20 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from onnx import TensorProto
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tritonclient.utils import InferenceServerException
 
 from openclaw.errors import ConfigInvalid, DeadlineExceeded, NotReady, Overloaded, RequestError, UnknownModel
 from openclaw.execute.session import Model
+from openclaw.serving.accesslog import AccessLog, Sampling
 from openclaw.serving.binding import bind
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.ports import Served
 from openclaw.serving.grpc.server import GrpcServer, Settings
 from openclaw.serving.inference import InferRequest, InferResponse, Tensor
 from openclaw.serving.sharedmemory import Regions
-from openclaw.serving.tracing import TraceContext
+from openclaw.serving.tracing import TraceContext, Tracing
 
 SERVICE = "/inference.GRPCInferenceService/"
 LIMIT = 1024 * 1024
@@ -677,6 +681,7 @@ class Counts:
     def __init__(self) -> None:
         self.in_flight = 0
         self.codes: list[tuple[str, int]] = []
+        self.refused: list[tuple[str, int]] = []
 
     def of(self, served: Served) -> OneCount:
         return OneCount(self, served.name)
@@ -694,6 +699,10 @@ class OneCount:
         assert 0 <= time.perf_counter() - received < 60
         self.counts.in_flight -= 1
         self.counts.codes.append((self.name, code))
+
+    def refused(self, code: int) -> None:
+        self.counts.in_flight -= 1
+        self.counts.refused.append((self.name, code))
 
 
 async def test_requests_are_counted_by_how_they_end(digits: OneModel) -> None:
@@ -713,7 +722,38 @@ async def test_requests_are_counted_by_how_they_end(digits: OneModel) -> None:
         assert counts.in_flight == 1
         call.cancel()
         await until(lambda: counts.in_flight == 0)
-    assert counts.codes == [("digits", code) for code in (200, 400, 400, 429, 499)]
+    assert counts.codes == [("digits", code) for code in (200, 400, 400, 499)]
+    assert counts.refused == [("digits", 429)]
+
+
+async def test_requests_are_traced_and_logged_where_that_is_wanted(digits: OneModel) -> None:
+    lines: list[bytes] = []
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(exporter))
+    log = AccessLog(Sampling(1.0), lines.append)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with (
+        serve(digits, tracing=tracing, log=log) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        metadata = (("traceparent", parent), ("x-request-id", "seven"))
+        answer = await model_infer(channel)(message(), metadata=metadata)
+        await refused(model_infer(channel)(message(np.zeros((1, 63), np.float32))))
+        await refused(model_infer(channel)(message(model="invented")))
+    log.close()
+    tracing.close()
+    first, second = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert (first["protocol"], first["path"], first["code"]) == ("grpc", SERVICE + "ModelInfer", 200)
+    assert (first["model"], first["version"], first["request_id"]) == ("digits", "3", "seven")
+    assert (first["bytes_in"], first["bytes_out"]) == (message().ByteSize(), answer.ByteSize())
+    assert first["trace_id"] == parent[3:35]
+    assert (second["code"], second["bytes_out"], second["trace_id"]) == (400, 0, "")
+    spans = exporter.get_finished_spans()
+    assert [(span.name, span.attributes["http.response.status_code"]) for span in spans] == [
+        ("request", 200),
+        ("request", 400),
+    ]
+    assert f"{spans[0].context.trace_id:032x}" == parent[3:35]
 
 
 # Streams
@@ -1029,3 +1069,22 @@ def _methods(file: Any, service: str) -> set[tuple[Any, ...]]:
         (each.name, each.input_type.full_name, each.output_type.full_name, each.client_streaming, each.server_streaming)
         for each in file.services_by_name[service].methods
     }
+
+
+async def test_no_wrong_byte_of_a_request_is_an_internal_error(channel: grpc.aio.Channel, models: Any) -> None:
+    random = np.random.default_rng(4)
+    whole = message(model="digits", version="3", id="an id").SerializeToString()
+    codes: set[grpc.StatusCode] = set()
+    for _ in range(600):
+        broken = bytearray(whole)
+        for place in random.integers(0, 80, random.integers(1, 4)):
+            broken[place] = random.integers(0, 256)
+        try:
+            await channel.unary_unary(SERVICE + "ModelInfer")(bytes(broken))
+            codes.add(grpc.StatusCode.OK)
+        except grpc.aio.AioRpcError as error:
+            codes.add(error.code())
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+    assert grpc.StatusCode.INVALID_ARGUMENT in codes
+    answer = await model_infer(channel)(message())
+    assert answer.raw_output_contents[0] == expected(models).tobytes()

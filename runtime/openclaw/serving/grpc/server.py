@@ -15,12 +15,15 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from openclaw.errors import ConfigInvalid
+from openclaw.serving.accesslog import AccessLog
 from openclaw.serving.grpc import health, inference_pb2, service
 from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.ports import Loading, Recorder, Repository, Served
 from openclaw.serving.grpc.queries import Queries
 from openclaw.serving.grpc.traffic import Traffic
+from openclaw.serving.grpc.watching import Watcher
 from openclaw.serving.sharedmemory import Regions
+from openclaw.serving.tracing import Tracing
 
 _LONGEST_MESSAGE = 2**31 - 1
 """More than which no protocol buffer may be."""
@@ -62,6 +65,8 @@ class GrpcServer:
         regions: shared memory for tensors; None where clients may not use it.
         statistics: whether the models' statistics are shown.
         recorder: what counts the requests for a model's version.
+        tracing: where spans of requests go.
+        log: where sampled requests are logged.
     """
 
     def __init__(
@@ -73,9 +78,13 @@ class GrpcServer:
         regions: Regions | None = None,
         statistics: bool = False,
         recorder: Callable[[Served], Recorder] | None = None,
+        tracing: Tracing | None = None,
+        log: AccessLog | None = None,
     ) -> None:
         self._settings = settings
-        self._inference = Inference(repository, regions=regions, recorder=recorder)
+        self._inference = Inference(
+            repository, regions=regions, recorder=recorder, watcher=Watcher(tracing=tracing, log=log)
+        )
         self._queries = Queries(repository, loading=loading, regions=regions, statistics=statistics)
         self._health = health.Health(repository, frozenset({"", service.SERVICE}))
         self._traffic = Traffic()

@@ -20,9 +20,11 @@ from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.queries import Queries
 from openclaw.serving.grpc.refusals import refusal
 from openclaw.serving.grpc.traffic import Traffic
-from openclaw.serving.tracing import TraceContext, parse
+from openclaw.serving.grpc.watching import Caller
+from openclaw.serving.tracing import parse
 
 SERVICE = "inference.GRPCInferenceService"
+_INFER, _STREAM = f"/{SERVICE}/ModelInfer", f"/{SERVICE}/ModelStreamInfer"
 
 _UNSUPPORTED = {
     "CudaSharedMemory": "CUDA shared memory is not supported; models run on the CPU",
@@ -54,7 +56,7 @@ def _infer(inference: Inference, traffic: Traffic) -> _Method:
     async def infer(message: bytes, context: _Context) -> bytes:
         try:
             with traffic:
-                return await inference.answer(message, deadline=_deadline(context), trace=_trace(context))
+                return await inference.answer(message, _caller(context, _INFER))
         except Exception as error:
             return await _refuse(context, error)
 
@@ -63,7 +65,7 @@ def _infer(inference: Inference, traffic: Traffic) -> _Method:
 
 def _stream(inference: Inference) -> Callable[[AsyncIterator[bytes], _Context], AsyncIterator[bytes]]:
     async def stream(messages: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        answers = inference.stream(messages, deadline=_deadline(context), trace=_trace(context))
+        answers = inference.stream(messages, _caller(context, _STREAM))
         # What is under way for a client that went away ends with its stream.
         async with aclosing(answers):
             try:
@@ -104,19 +106,21 @@ def _unsupported(method: str) -> Callable[[Any], Any]:
     return refuse
 
 
-def _deadline(context: _Context) -> float | None:
-    """The client's deadline as ``loop.time()``."""
+def _caller(context: _Context, path: str) -> Caller:
     remaining = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + remaining
-
-
-def _trace(context: _Context) -> TraceContext | None:
-    metadata = context.invocation_metadata() or ()
-    parents = [value for name, value in metadata if name == "traceparent"]
-    if len(parents) != 1:
-        return None
-    states = [_bytes(value) for name, value in metadata if name == "tracestate"]
-    return parse(_bytes(parents[0]), states)
+    deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+    parents: list[bytes] = []
+    states: list[bytes] = []
+    request_id = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == "traceparent":
+            parents.append(_bytes(value))
+        elif name == "tracestate":
+            states.append(_bytes(value))
+        elif name == "x-request-id":
+            request_id = str(value)
+    trace = parse(parents[0], states) if len(parents) == 1 else None
+    return Caller(path, deadline, trace, request_id)
 
 
 def _bytes(value: str | bytes) -> bytes:
