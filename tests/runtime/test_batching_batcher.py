@@ -429,8 +429,56 @@ class TestInline:
                 hop=0.5,
                 clock=lambda: now,
             )
+            answers = [batcher.submit(request(1), ("y",)) for _ in range(10)]
+            assert isinstance(answers[0], list)
+            assert isinstance(answers[-1], asyncio.Future)
+            await asyncio.gather(*[answer for answer in answers if isinstance(answer, asyncio.Future)])
+            assert isinstance(batcher.submit(request(1), ("y",)), asyncio.Future)
+            await batcher.drained()
+
+    async def test_pauses_of_the_machine_do_not_drive_a_quick_model_off_the_loop(self) -> None:
+        now = 0.0
+        runs = 0
+
+        def run(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
+            nonlocal now, runs
+            runs += 1
+            now += 10.0 if runs % 50 == 0 else 0.01
+            return [arrays["x"]]
+
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(
+                run,
+                profile=profile(lambda rows: 0.01 * rows),
+                settings=BatchingSettings(),
+                executor=executor,
+                hop=0.5,
+                clock=lambda: now,
+            )
+            assert all(isinstance(batcher.submit(request(1), ("y",)), list) for _ in range(1000))
+
+    async def test_a_model_that_is_quick_again_returns_to_the_loop(self) -> None:
+        now, slow = 0.0, True
+
+        def run(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
+            nonlocal now
+            now += 0.9 if slow else 0.01
+            return [arrays["x"]]
+
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(
+                run,
+                profile=profile(lambda rows: 0.01 * rows),
+                settings=BatchingSettings(),
+                executor=executor,
+                hop=0.5,
+                clock=lambda: now,
+            )
+            while isinstance(answer := batcher.submit(request(1), ("y",)), list):
+                pass
+            slow = False
+            await answer
             assert isinstance(batcher.submit(request(1), ("y",)), list)
-            assert await later(batcher, 1)
 
     async def test_a_hop_takes_some_time(self) -> None:
         with ThreadPoolExecutor(1) as executor:

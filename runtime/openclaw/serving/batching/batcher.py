@@ -16,7 +16,7 @@ from typing import Protocol
 from openclaw.errors import DeadlineExceeded, NotReady, Overloaded, RequestError
 from openclaw.execute.session import Array
 from openclaw.serving.batching.assembly import Buffers
-from openclaw.serving.batching.hop import HOP_SECONDS
+from openclaw.serving.batching.hop import HOP_SECONDS, Inline
 from openclaw.serving.batching.latencies import Latencies
 from openclaw.serving.batching.layout import Form
 from openclaw.serving.batching.measuring import ModelProfile
@@ -101,15 +101,15 @@ class Batcher:
         self._settings = settings
         self._executor = executor
         self._observer: Observer = observer or _Silent()
+        self._ran = self._observer.ran
         self._workers = concurrency
-        self._hop = hop
         self._clock = clock
         self._largest = settings.max_batch_size if profile.layout is not None else 1
         self._latencies = Latencies(profile.profiles, largest=self._largest)
         self._queue = RequestQueue(self._latencies, settings)
         self._running: set[_Running] = set()
         self._buffers = [Buffers() for _ in range(concurrency)]
-        self._inline_bytes = -1
+        self._inline = Inline(hop)
         self._decision: asyncio.Handle | None = None
         self._decision_at = _NEVER
         self._emptied: asyncio.Event | None = None
@@ -164,7 +164,7 @@ class Batcher:
         nbytes = 0
         for array in arrays.values():
             nbytes += array.nbytes
-        if nbytes <= self._inline_bytes and not self._running and not self._queue and deadline is None:
+        if nbytes <= self._inline.nbytes and not self._running and not self._queue and deadline is None:
             return self._run_inline(arrays, outputs)
         return self._enter(arrays, outputs, nbytes=nbytes, deadline=deadline)
 
@@ -193,13 +193,12 @@ class Batcher:
         start = self._clock()
         results = self._run(outputs, arrays)
         seconds = self._clock() - start
-        if seconds > self._hop:
-            # Perhaps only a pause of the machine: the profile, which weighs it against other runs, decides anew.
-            self._inline_bytes = -1
-            form = self._form(arrays)
-            self._latencies.observe(form, form.rows, seconds=seconds)
-        first = next(iter(arrays.values()), None)
-        self._observer.ran(first.shape[0] if first is not None and first.shape else 1, seconds)
+        inline = self._inline
+        if inline.slow or seconds > inline.hop:
+            inline.ran(seconds)
+        for array in arrays.values():
+            self._ran(array.shape[0] if array.shape else 1, seconds)
+            break
         return results
 
     def _enter(
@@ -214,8 +213,7 @@ class Batcher:
         ticket = Ticket(arrays, outputs, form=self._form(arrays), nbytes=nbytes)
         lane = self._queue.lane(ticket)
         rows = ticket.form.rows
-        if not self._running and not self._queue and lane.profile.known and lane.profile.latency(rows) < self._hop:
-            self._inline_bytes = max(self._inline_bytes, nbytes)
+        if not self._running and not self._queue and self._inline.admits(lane.profile, rows, nbytes=nbytes):
             return self._run_inline(arrays, outputs)
         if full := self._queue.full(nbytes):
             raise self._refusal(full, self._view(now).work)
@@ -303,7 +301,8 @@ class Batcher:
         if outcome.seconds is not None:
             self._latencies.observe(run.form, run.rows, seconds=outcome.seconds)
             self._queue.refresh(self._latencies.profile)
-            self._observer.ran(run.rows, outcome.seconds)
+            self._ran(run.rows, outcome.seconds)
+            self._inline.seen(outcome.seconds)
         # The next run begins before this one's answers are written.
         if self._queue:
             self._decide()
