@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from openclaw.serving.protocol import (
     encode_request,
     encode_response,
 )
-from openclaw.serving.tensors import decode_binary, decode_json, encode_binary, encode_json
+from openclaw.serving.tensors import decode_binary, decode_json, decode_plain, encode_binary, encode_json
 
 ONNX_TYPE = {
     "BOOL": TensorProto.BOOL, "BYTES": TensorProto.STRING,
@@ -190,6 +191,64 @@ def test_any_shape_over_any_bytes_is_refused_or_fits(datatype: str, data: bytes,
     assert array.shape == tuple(shape)
     assert array.dtype == NUMPY_OF[datatype]
     assert datatype in {"BOOL", "BYTES"} or array.tobytes() == data
+
+
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-300, 300) | st.floats(allow_nan=False, allow_infinity=False)
+LIMITS = [
+    limit
+    for dtype in NUMPY_OF.values()
+    if dtype.kind in "iu"
+    for limit in (int(np.iinfo(dtype.str).min), int(np.iinfo(dtype.str).max))
+]
+EDGES = st.sampled_from(
+    [limit + step for limit in LIMITS for step in (-1, 0, 1) if -(2**63) <= limit + step < 2**64]
+    + [65504.0, 65519.999, 65520.0, 3.4028234663852886e38, 3.4028235677973362e38, 3.4028235677973366e38, -1e39, 5e-324]
+)
+
+
+@given(st.sampled_from(sorted(NUMPY_OF)), st.lists(NUMBERS | EDGES | st.booleans(), max_size=4))
+def test_the_quick_way_takes_what_the_careful_one_takes_and_gives_the_same(datatype: str, data: list[Any]) -> None:
+    quick = decode_plain(data, datatype, [len(data)])
+    dtype = NUMPY_OF[datatype]
+    with np.errstate(over="ignore"):
+        try:
+            careful = np.array(data, dtype)
+        except OverflowError:
+            careful = None
+    if quick is None:
+        return
+    assert careful is not None
+    assert np.isfinite(quick).all()
+    assert not any(isinstance(item, bool) for item in data)
+    assert dtype.kind == "f" or all(isinstance(item, int) for item in data)
+    np.testing.assert_array_equal(quick, careful, strict=True)
+
+
+@pytest.mark.parametrize("datatype", sorted(NUMPY_OF.keys() - {"BOOL", "BYTES", "BF16"}))
+def test_usual_numbers_are_taken_the_quick_way(datatype: str) -> None:
+    assert decode_plain([0, 1, 2], datatype, [1, 3]) is not None
+
+
+def written(fields: dict[str, str]) -> str:
+    return "{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}"
+
+
+@pytest.mark.parametrize("text", ["[],", "{},", "0,", '"",', "[0],", '{"a":0},'])
+@pytest.mark.parametrize("field", ["inputs", "data", "shape", "outputs"])
+def test_no_request_takes_memory_out_of_proportion(field: str, text: str) -> None:
+    many = f"[{text * 20_000}0]"
+    tensor = {"name": '"x"', "datatype": '"FP32"', "shape": "[3]", "data": "[0]"}
+    fields = {"inputs": f"[{written(tensor | {field: many})}]"} | ({} if field in tensor else {field: many})
+    body = written(fields).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest) as refusal:
+            decode_request(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(str(refusal.value)) < 500
+    assert peak < 100 * len(body)
 
 
 def address(array: Array) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -30,33 +31,32 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
     "BYTES": (_STRINGS, "strings"),
 }
 
-# The datatypes that decode_plain takes: their dtype, and for floats the largest number.
-_PLAIN: dict[str, tuple[np.dtype[np.generic], float | None]] = {
-    datatype: (dtype, float(np.finfo(dtype.str).max) if dtype.kind == "f" else None)
-    for datatype, dtype in NUMPY_OF.items()
-    if dtype.kind in "fiu" and datatype != "BF16"
+# How struct packs the datatypes that decode_plain takes, and of which types of Python.
+_PLAIN: dict[str, tuple[str, set[type]]] = {
+    **{name: (code, _INTEGERS) for name, code in zip(("INT8", "INT16", "INT32", "INT64"), "bhiq", strict=True)},
+    **{name: (code, _INTEGERS) for name, code in zip(("UINT8", "UINT16", "UINT32", "UINT64"), "BHIQ", strict=True)},
+    **{name: (code, _NUMBERS) for name, code in zip(("FP16", "FP32", "FP64"), "efd", strict=True)},
 }
 
 
 def decode_plain(data: list[Any], datatype: str, shape: Sequence[Any]) -> Array | None:
     """The array of a flat list of numbers as nearly every request holds it; None where a closer look is needed.
 
-    It takes nothing that :func:`decode_json` refuses, and gives the same array.
+    It takes nothing that :func:`decode_json` refuses, and gives the same values, not to be written to.
     """
     plain = _PLAIN.get(datatype)
     if plain is None or not data or not _is_plain(shape, len(data)):
         return None
-    dtype, limit = plain
-    kinds = set(map(type, data))
-    try:
-        if limit is None:
-            return np.array(data, dtype).reshape(shape) if kinds == _INTEGERS else None
-        if kinds <= _NUMBERS:
-            # A list's own max and min cost less than an array's until there are thousands.
-            return np.array(data, dtype).reshape(shape) if max(data) <= limit and min(data) >= -limit else None
-    except (OverflowError, ValueError):
+    code, allowed = plain
+    # struct would take a bool for a number.
+    if not allowed.issuperset(map(type, data)):
         return None
-    return None
+    try:
+        # It checks every number's range on the way, and takes half the time of numpy's reading of a list.
+        packed = struct.pack(f"<{len(data)}{code}", *data)
+    except (struct.error, OverflowError):
+        return None
+    return np.frombuffer(packed, NUMPY_OF[datatype]).reshape(shape)
 
 
 def _is_plain(shape: Sequence[Any], count: int) -> bool:
