@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 import sys
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 
 import click
-from benchmarks.serving import report
+from benchmarks.serving import coldstart as cold
+from benchmarks.serving import figures, pauses, report, rolling, soak
 from benchmarks.serving.environments import InstallationError, install
 from benchmarks.serving.load import LoadError, require_wrk
 from benchmarks.serving.models import MODELS
@@ -110,10 +113,94 @@ def _install(subject: Subject) -> str | None:
     return None
 
 
-def results_file(name: str) -> Path:
-    """Where a command writes its JSON."""
+@main.command()
+@click.option("--seconds", "-s", default=600.0, show_default=True)
+@click.option("--rate", default=300.0, show_default=True, help="Requests a second; a thirtieth of it suits BERT.")
+@click.option("--model", "name", default="mlp", type=click.Choice([each.name for each in MODELS]), show_default=True)
+@click.option("--quick", is_flag=True, help="20 seconds: whether it works.")
+def memory(seconds: float, rate: float, *, name: str, quick: bool) -> None:
+    """Memory of openclaw under a mixed load: after the first minute against the end.
+
+    Requests with one row and many, JSON and binary, all connections anew every few seconds, and among them requests
+    that lie about their size, are not JSON, or end in the middle. The target: no growth beyond 2 %.
+    """
+    model = next(each for each in MODELS if each.name == name)
+    done = soak.soak(model, seconds=20.0 if quick else seconds, rate=rate, say=say)
+    sizes = [each.size / 2**20 for each in done.resident]
+    _kept("memory", done.document())
+    click.echo(
+        f"{done.answered} requests answered, {done.not_answered} not; {sizes[0]:.1f} MiB at first, {sizes[-1]:.1f} MiB "
+        f"at the end; growth after it had settled {done.growth:+.2%}: {_shown(done.flat)} (at most 2 %)"
+    )
+
+
+@main.command("gc")
+@click.option("--rounds", "-r", default=5, show_default=True)
+@click.option("--seconds", "-s", default=20.0, show_default=True, help="Of load, for each mode in each round.")
+@click.option("--rate", default=1000.0, show_default=True, help="Requests a second: the same work for both.")
+@click.option("--quick", is_flag=True, help="One round of 3 seconds: whether it works.")
+def collections(rounds: int, seconds: float, *, rate: float, quick: bool) -> None:
+    """Garbage collector pauses of openclaw: as it is, against OPENCLAW_GC=default.
+
+    The target: p99 and total at most a quarter. Each pause is written down by a callback in the server's process; the
+    sum that the server's own metrics report is beside it.
+    """
+    rounds, seconds = (1, 3.0) if quick else (rounds, seconds)
+    runs = pauses.compared(MODELS[0], rounds=rounds, seconds=seconds, rate=rate, say=say)
+    held = pauses.quarters(runs)
+    _kept("gc", {"runs": [asdict(each) for each in runs], "quarters": held})
+    for mode in pauses.MODES:
+        own = [each for each in runs if each.mode == mode]
+        texts = [
+            f"{name} {figures.spread([float(getattr(each, name)) * 1e3 for each in own]).median:.3f} ms"
+            for name in ("total", "reported", "p99", "longest", "latency")
+        ]
+        click.echo(f"{mode}: {', '.join(texts)} (medians; latency is the requests' p99)")
+    for name, holds in held.items():
+        click.echo(f"{name} at most a quarter: {_shown(holds)}")
+
+
+@main.command()
+@click.option("--rounds", "-r", default=10, show_default=True)
+@click.option("--quick", is_flag=True, help="Two starts: whether it works.")
+def coldstart(rounds: int, *, quick: bool) -> None:
+    """Process start to first answered inference: openclaw, ResNet50, optimized already and local.
+
+    The target: under 1.0 s. The parts are those of a process that does the same one after the other.
+    """
+    starts = cold.cold_starts(2 if quick else rounds, say)
+    median = cold.medians(starts)
+    _kept("coldstart", {"starts": [asdict(each) for each in starts], "median": asdict(median)})
+    click.echo("| part | seconds |\n|---|---|")
+    for part, took in asdict(median).items():
+        click.echo(f"| {part.replace('_', '-')} | {took:.3f} |")
+    click.echo(f"under {cold.ALLOWED} s: {_shown(median.total < cold.ALLOWED)}")
+
+
+@main.command()
+@click.option("--times", "-n", default=20, show_default=True, help="That a server is told to stop.")
+@click.option("--told-after", default=2.0, show_default=True, help="Seconds until clients hear of it.")
+@click.option("--quick", is_flag=True, help="Twice: whether it works.")
+def sigterm(times: int, told_after: float, *, quick: bool) -> None:
+    """SIGTERM to openclaw under 64 connections of constant load; counts failed requests.
+
+    Two servers are replaced by turns. The target: none fails, and each server exits with 0.
+    """
+    done = asyncio.run(rolling.roll(MODELS[0], times=2 if quick else times, told_after=told_after, say=say))
+    _kept("sigterm", asdict(done))
+    reasons = "".join(f"\n  {count} x {reason}" for reason, count in done.failures.most_common())
+    click.echo(f"{done.answered} requests answered, {done.failed} failed: {_shown(done.holds)} (none){reasons}")
+
+
+def _kept(name: str, document: dict[str, object]) -> None:
+    """Writes a command's JSON beside the others."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    return RESULTS / name
+    file = RESULTS / f"serving-{name}.json"
+    file.write_text(json.dumps({"machine": report.machine(), **document}, indent=1) + "\n")
+
+
+def _shown(holds: bool) -> str:
+    return "holds" if holds else "DOES NOT HOLD"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from benchmarks.serving.subjects import Served
 _START = 120.0  # seconds that a server may take to answer
 _END = 15.0  # seconds that it may take to end before it is killed
 _SPARE = 4
+_POLL = 0.05  # seconds
 
 
 class ServerError(Exception):
@@ -89,27 +90,25 @@ def running(
         ServerError: it does not start, or answers otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
-        server = start(served, request, folder=Path(folder), variables=variables or {}, expected=expected)
+        server = spawned(served, folder=Path(folder), variables=variables or {})
+        server = answering(server, request, name=served.name, expected=expected)
         try:
             yield server
         finally:
             server.kill() if served.subject.kind == "bare" else server.stop()
 
 
-def start(
-    served: Served,
-    request: wire.Post,
-    *,
-    folder: Path,
-    variables: Mapping[str, str] = {},
-    expected: Arrays | None = None,
-    poll: float = 0.05,
-) -> Server:
-    """Starts a server that the caller ends; `folder` gets its log and what it writes beside.
+def start(served: Served, request: wire.Post, *, folder: Path, expected: Arrays | None = None) -> Server:
+    """Starts a server that the caller ends, and waits until it answers.
 
     Raises:
         ServerError: it does not start, or answers otherwise than `expected`.
     """
+    return answering(spawned(served, folder=folder), request, name=served.name, expected=expected)
+
+
+def spawned(served: Served, *, folder: Path, variables: Mapping[str, str] = {}) -> Server:
+    """The process alone, on a free port; `folder` gets its log and what it writes beside."""
     port, spare = free_ports(1)[0], free_ports(_SPARE)[0]
     log = folder / f"{port}.log"
     fixed = {"OPENCLAW_CACHE_DIR": str(folder / "cache"), "OPENCLAW_TERMINATION_LOG": str(folder / "termination.log")}
@@ -124,19 +123,27 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(process, port, log, started, 0.0)
+    return Server(process, port, log, started, 0.0)
+
+
+def answering(server: Server, request: wire.Post, *, name: str, expected: Arrays | None = None) -> Server:
+    """The server once it answers `request`; ended where it does not.
+
+    Raises:
+        ServerError: it does not, or answers otherwise than `expected`.
+    """
     try:
-        answer = _first_answer(server, request, poll=poll)
-        ready = time.monotonic() - started
+        answer = _first_answer(server, request)
+        ready = time.monotonic() - server.started
         if expected is not None and (wrong := differences(answer, expected)):
-            raise ServerError(f"{served.name} answers wrongly: {wrong}")
+            raise ServerError(f"{name} answers wrongly: {wrong}")
     except BaseException:
         server.kill()
         raise
-    return Server(process, port, log, started, ready)
+    return replace(server, ready=ready)
 
 
-def _first_answer(server: Server, request: wire.Post, *, poll: float) -> Arrays:
+def _first_answer(server: Server, request: wire.Post) -> Arrays:
     said, tick = "nothing listened", threading.Event()
     while time.monotonic() < server.started + _START:
         if (code := server.process.poll()) is not None:
@@ -145,7 +152,7 @@ def _first_answer(server: Server, request: wire.Post, *, poll: float) -> Arrays:
             return wire.ask(server.port, request)
         except (OSError, HTTPException, wire.StatusError) as error:
             said = str(error)
-        tick.wait(poll)
+        tick.wait(_POLL)
     raise ServerError(f"it did not answer within {_START:.0f} s ({said}):\n{_tail(server.log)}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.serving.environments import Environment
-from benchmarks.serving.models import BERT, MLP, RESNET50, ServedModel
+from benchmarks.serving.models import BERT, MLP, ServedModel
 
 ROOT = Path(__file__).parents[2]
 OPENCLAW = "openclaw"
@@ -85,7 +85,7 @@ SUBJECTS = (
         "serve_mlserver",
         Environment("mlserver", ("mlserver==1.7.1",)),
         binary=False,
-        variants=((BERT.name, (Variant(), _PADDED)),),
+        variants=((MLP.name, (Variant(), _BATCHED)), (BERT.name, (Variant(), _PADDED))),
     ),
     Subject("kserve", "peer", "serve_kserve", Environment("kserve", ("kserve==0.21.0",))),
     Subject(
@@ -94,14 +94,14 @@ SUBJECTS = (
         "serve_litserve",
         Environment("litserve", ("litserve==0.2.19",)),
         binary=False,
-        variants=((MLP.name, (_BATCHED,)), (BERT.name, (Variant(), _BATCHED))),
+        variants=((MLP.name, (Variant(), _BATCHED)), (BERT.name, (Variant(), _BATCHED))),
     ),
     Subject(
         "pytriton",
         "peer",
         "serve_pytriton",
         Environment("pytriton", ("nvidia-pytriton==0.7.0",)),
-        variants=((MLP.name, (_BATCHED,)), (RESNET50.name, _PLAIN), (BERT.name, (_BATCHED, _PADDED))),
+        variants=((MLP.name, (_BATCHED,)), (BERT.name, (_BATCHED, _PADDED))),
     ),
     Subject(BARE, "bare", "serve_bare"),
 )
