@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving import picture
 from benchmarks.serving.environments import engine
@@ -32,7 +33,7 @@ def written(session: Session, folder: Path) -> str:
         "seconds": session.plan.seconds,
         "left_out": session.left_out,
         "verdicts": [asdict(each) for each in told],
-        "samples": [asdict(each) for each in session.samples],
+        "samples": [_plain(asdict(each)) for each in session.samples],
     }
     text = table(samples, told, rounds=session.plan.rounds, left_out=session.left_out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,6 +41,11 @@ def written(session: Session, folder: Path) -> str:
     (folder / "serving.md").write_text(text)
     (folder / "serving.svg").write_text(picture.latency_against_load(samples.where(model="mlp", load="open")))
     return text
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: the percentiles of no answers are null."""
+    return {name: None if value != value else value for name, value in fields.items()}
 
 
 def machine() -> dict[str, str | int]:
@@ -101,7 +107,7 @@ def _closed_tables(samples: Samples) -> Iterator[str]:
         rows = [_closed_row(closed, str(each), levels, against=(best, last)) for each in _ranked(last)]
         for loop in own.where(load="loop").values("subject"):
             rate = own.where(load="loop").spread("rate")
-            rows.append([str(loop), *[_spread(rate, 0 if rate.median > 100 else 1)] * len(levels), "", ""])
+            rows.append([str(loop), *[_spread(rate, 0 if rate.median >= 100 else 1)] * len(levels), "", ""])
         titles = [f"{level:g} conn., req/s; p99 ms" for level in levels]
         against = f"x best peer ({best})" if best else "x best peer"
         yield f"Closed loop, {_ENCODINGS[str(encoding)]}:\n"
@@ -127,7 +133,7 @@ def _measured(some: Samples) -> str:
     rate = some.spread("rate")
     wrong = sum(each.refused + each.failed for each in some.all)
     note = f"; {wrong} not answered" if wrong else ""
-    return f"{_spread(rate, 0 if rate.median > 100 else 1)}; {some.spread('p99').median * 1e3:.2f}{note}"
+    return f"{_spread(rate, 0 if rate.median >= 100 else 1)}; {some.spread('p99').median * 1e3:.2f}{note}"
 
 
 def _open_table(samples: Samples) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Sample:
     @property
     def trusted(self) -> bool:
         """Whether its latencies are the server's and not the client's."""
-        return self.lag <= 0.2 * self.p99
+        return not self.lag > 0.2 * self.p99
 
 
 class Samples:

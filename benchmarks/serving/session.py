@@ -33,7 +33,7 @@ class Plan:
     """What is measured.
 
     Attributes:
-        seconds: of each load on the tiny model; the others get three times as long.
+        seconds: of each load on the tiny model; the others get three times as long, and Poisson arrivals four times.
         connections: of the closed loops.
         shares: of its own top rate, at which each subject's latency is measured.
         offered: rates of sentences, through the bare onnxruntime loop's.
@@ -45,7 +45,7 @@ class Plan:
     seconds: float = 4.0
     connections: tuple[int, ...] = (1, CONNECTIONS, 64)
     shares: tuple[float, ...] = (0.2, 0.5, 0.8, 0.95)
-    offered: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5)
+    offered: tuple[float, ...] = (0.6, 0.9, 1.3)
     arguments: tuple[str, ...] = ()
 
 
@@ -121,15 +121,15 @@ class Session:
     def _loop(self, model: ServedModel, number: int) -> None:
         rate = _engine_rate(model, self._seconds(model))
         self.say(f"round {number + 1} of {self.plan.rounds}: {model.name}: {LOOP}: {rate:.1f}/s")
-        for encoding in ("json", "binary"):
+        for encoding in ("json",) if model is BERT else ("json", "binary"):
             self.samples.append(
                 Sample(
                     number, LOOP, "bare", model.name, encoding, "loop", CONNECTIONS, rate, p50=1 / rate, p99=1 / rate
                 )
             )
 
-    def _seconds(self, model: ServedModel) -> float:
-        return self.plan.seconds * (1 if model is MLP else 3)
+    def _seconds(self, model: ServedModel, load: Load = "closed") -> float:
+        return self.plan.seconds * (1 if model is MLP else 4 if load == "poisson" else 3)
 
     def _measure(self, served: Served, number: int) -> None:
         self.say(f"round {number + 1} of {self.plan.rounds}: {served.model.name}: {served.name} ...")
@@ -144,10 +144,9 @@ class Session:
                     self._open(served, server, number=number, load="poisson", rate=rate)
 
     def _closed_loops(self, served: Served) -> Iterator[tuple[str, int]]:
-        """JSON of an image is megabytes, and sentences differ only in the model: one number of connections will do."""
-        for encoding in ("json", "binary"):
-            if encoding == "binary" and not served.subject.binary:
-                continue
+        """JSON of an image is megabytes, and a closed loop of one sentence says little: one number of them will do."""
+        encodings = ("json", "binary") if served.subject.binary and served.model is not BERT else ("json",)
+        for encoding in encodings:
             every = served.model is MLP or (served.model is RESNET50 and encoding == "binary")
             for connections in self.plan.connections if every else (CONNECTIONS,):
                 yield encoding, connections
@@ -169,7 +168,7 @@ class Session:
         )  # fmt: skip
 
     def _open(self, served: Served, server: Server, *, number: int, load: Load, rate: float) -> None:
-        seconds = self._seconds(served.model)
+        seconds = self._seconds(served.model, load)
         if load == "open":
             due, requests = figures.evenly(rate, seconds), [_request(served, binary=False).encoded()]
         else:
