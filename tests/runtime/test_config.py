@@ -186,5 +186,5 @@ def test_a_name_for_several_models_is_refused() -> None:
 def test_a_mistake_of_the_file_is_told_although_the_command_line_says_more(tmp_path: Path) -> None:
     file = tmp_path / "server.json"
     file.write_text(json.dumps({"model": {**MODEL, "batching": 5}}))
-    with pytest.raises(ConfigInvalid, match="model.batching is 5"):
+    with pytest.raises(ConfigInvalid, match=r"model\.batching is 5"):
         layered(file, (), {"max_batch_size": 16})

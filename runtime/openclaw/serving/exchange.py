@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
-from openclaw.errors import Overloaded, RequestError
+from openclaw.errors import InvalidRequest, Overloaded, RequestError
 from openclaw.serving.accesslog import Access, AccessLog
+from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
 from openclaw.serving.http.messages import Answer, Request, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
 from openclaw.serving.protocol import HEADER_LENGTH, Encoded, decode_request, encode_response
@@ -18,6 +20,7 @@ from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.tracing import TraceContext, Traced, Tracing, parse
+from openclaw.serving.v1 import decode_predict, encode_predict
 
 _LONG = 64 * 1024
 """Bytes of JSON from which on it is read and written in another thread, so that others are not kept waiting."""
@@ -25,21 +28,27 @@ _LONG = 64 * 1024
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 
 
-class Dialect(NamedTuple):
-    """How one protocol writes requests and answers.
-
-    Attributes:
-        decode: a body, the text of the header that says how long its JSON is, and whom it is for.
-        encode: an answer.
-    """
-
-    decode: Callable[[bytes | bytearray, str | None, Served], InferRequest]
-    encode: Callable[[InferResponse], Encoded]
+Encode = Callable[[InferResponse], Encoded]
+Dialect = Callable[[bytes | bytearray, str | None, Served], tuple[InferRequest, Encode]]
+"""How one protocol is read: from a body, the text of the header that says how long its JSON is, and whom it is for, to
+the request and to what writes its answer."""
 
 
 def open_inference(regions: Regions | None) -> Dialect:
     """The Open Inference Protocol; ``regions``: shared memory that tensors may lie in."""
-    return Dialect(lambda body, length, _: decode_request(body, length, regions=regions), encode_response)
+
+    def read(body: bytes | bytearray, length: str | None, _: Served) -> tuple[InferRequest, Encode]:
+        return decode_request(body, length, regions=regions), encode_response
+
+    return read
+
+
+def v1_predict(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+    """KServe's V1 protocol."""
+    if length is not None:
+        raise InvalidRequest(f"{HEADER_LENGTH} was sent; the V1 protocol knows JSON alone")
+    request, columnar = decode_predict(body, served.signature)
+    return request, partial(encode_predict, columnar=columnar)
 
 
 class _Call(NamedTuple):
@@ -54,7 +63,7 @@ class Exchange:
 
     Args:
         telemetry: where requests are counted.
-        unpack: takes a body out of its content coding; raises RequestError.
+        max_bytes: of a body once it is unpacked.
         tracing: where spans go.
         log: where sampled requests are logged.
     """
@@ -63,12 +72,12 @@ class Exchange:
         self,
         telemetry: Telemetry,
         *,
-        unpack: Callable[[Request, bytes], bytes],
+        max_bytes: int,
         tracing: Tracing | None = None,
         log: AccessLog | None = None,
     ) -> None:
         self._requests = telemetry.metrics.requests
-        self._unpack = unpack
+        self._max_bytes = max_bytes
         self._tracing = tracing
         self._log = log
         self._watched = tracing is not None or log is not None
@@ -82,19 +91,19 @@ class Exchange:
             coding = request.header(b"content-encoding")
             if coding is not None or len(request.body) >= _LONG > int(length or _LONG):
                 return self._answer_long(call, length)
-            response = served.infer(dialect.decode(request.body, length, served))
+            decoded, encode = dialect(request.body, length, served)
+            response = served.infer(decoded)
             if not isinstance(response, InferResponse):
-                return self._answer_later(call, response)
-            answer = _encoded(dialect.encode(response))
+                return self._answer_later(call, response, encode)
+            answer = _written(request, response, encode)
         except BaseException as error:
             return self._failed(call, error)
         self._ended(call, answer)
         return answer
 
-    async def _answer_later(self, call: _Call, coming: Awaitable[InferResponse]) -> Answer:
+    async def _answer_later(self, call: _Call, coming: Awaitable[InferResponse], encode: Encode) -> Answer:
         try:
-            response = await coming
-            answer = _encoded(await _encode(call.dialect, response))
+            answer = await _write(call.request, await coming, encode)
         except BaseException as error:
             return self._failed(call, error)
         self._ended(call, answer)
@@ -102,20 +111,21 @@ class Exchange:
 
     async def _answer_long(self, call: _Call, length: str | None) -> Answer:
         try:
-            decoded = await asyncio.to_thread(self._decode, call, length)
+            decoded, encode = await asyncio.to_thread(self._decode, call, length)
             response = call.served.infer(decoded)
             if not isinstance(response, InferResponse):
                 response = await response
-            answer = _encoded(await _encode(call.dialect, response))
+            answer = await _write(call.request, response, encode)
         except BaseException as error:
             return self._failed(call, error)
         self._ended(call, answer)
         return answer
 
-    def _decode(self, call: _Call, length: str | None) -> InferRequest:
-        coding = call.request.header(b"content-encoding")
-        body = call.request.body if coding is None else self._unpack(call.request, coding)
-        return call.dialect.decode(body, length, call.served)
+    def _decode(self, call: _Call, length: str | None) -> tuple[InferRequest, Encode]:
+        body = call.request.body
+        if coding := call.request.header(b"content-encoding"):
+            body = decompress(body, coding.decode("latin-1"), max_bytes=self._max_bytes)
+        return call.dialect(body, length, call.served)
 
     def _failed(self, call: _Call, error: BaseException) -> Answer:
         """The answer to what went wrong; what is nobody's answer is counted and raised on."""
@@ -166,18 +176,25 @@ def refused(error: RequestError) -> Answer:
     return answer
 
 
-async def _encode(dialect: Dialect, response: InferResponse) -> Encoded:
+async def _write(request: Request, response: InferResponse, encode: Encode) -> Answer:
     in_text = sum(tensor.array.nbytes for tensor in response.outputs if not tensor.binary)
     if in_text >= _LONG or any(tensor.region for tensor in response.outputs):
-        return await asyncio.to_thread(dialect.encode, response)
-    return dialect.encode(response)
+        return await asyncio.to_thread(_written, request, response, encode)
+    return _written(request, response, encode)
 
 
-def _encoded(encoded: Encoded) -> Answer:
-    if encoded.header_length is None:
-        return Answer(200, encoded.parts)
-    length = (HEADER_LENGTH.encode(), b"%d" % encoded.header_length)
-    return Answer(200, encoded.parts, content_type=encoded.content_type.encode(), headers=(length,))
+def _written(request: Request, response: InferResponse, encode: Encode) -> Answer:
+    encoded = encode(response)
+    if encoded.header_length is not None:
+        length = (HEADER_LENGTH.encode(), b"%d" % encoded.header_length)
+        return Answer(200, encoded.parts, content_type=encoded.content_type.encode(), headers=(length,))
+    (text,) = encoded.parts
+    if len(text) > WORTHWHILE and (accepted := request.header(b"accept-encoding")):
+        coding = negotiate(accepted.decode("latin-1"), content_type=encoded.content_type, size=len(text))
+        if coding:
+            headers = ((b"Content-Encoding", coding.encode()), (b"Vary", b"Accept-Encoding"))
+            return Answer(200, (compress(encoded.parts, coding),), headers=headers)
+    return Answer(200, encoded.parts)
 
 
 def _header_length(request: Request) -> str | None:

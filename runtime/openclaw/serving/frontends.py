@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openclaw.config import ServerOptions
-from openclaw.errors import UnsupportedEncoding
 from openclaw.serving import accesslog, tracing
 from openclaw.serving.exchange import Exchange
-from openclaw.serving.http.messages import Limits, Request
+from openclaw.serving.http.messages import Limits
 from openclaw.serving.http.server import HttpServer
 from openclaw.serving.recording import GRPC
 from openclaw.serving.repository import Repository
@@ -35,8 +34,10 @@ class Frontends:
         self._tracing = tracing.from_environment(os.environ)
         self._log = accesslog.AccessLog(sampling) if sampling else None
         self._regions = Regions(max_bytes=options.max_request_bytes) if options.shared_memory else None
-        exchange = Exchange(repository.telemetry, unpack=_unpack, tracing=self._tracing, log=self._log)
-        rest = Rest(repository, exchange, regions=self._regions)
+        exchange = Exchange(
+            repository.telemetry, max_bytes=options.max_request_bytes, tracing=self._tracing, log=self._log
+        )
+        rest = Rest(repository, exchange, options=options, regions=self._regions)
         self._http = HttpServer(rest, limits=Limits(max_body_bytes=options.max_request_bytes))
         self._grpc: GrpcServer | None = None
 
@@ -88,10 +89,3 @@ class Frontends:
             recorder=lambda served: metrics.requests(served.name, served.version, GRPC),
         )
         log.info("gRPC on port %d", await self._grpc.start())
-
-
-def _unpack(request: Request, coding: bytes) -> bytes:
-    if coding.lower() != b"identity":
-        shown = repr(coding[:80].decode("latin-1"))
-        raise UnsupportedEncoding(f"Content-Encoding is {shown}; send the body uncompressed (identity)")
-    return bytes(request.body)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from openclaw.config import ModelConfig, ServerConfig, ServerOptions
+from openclaw.devices.memory import room_bytes
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
-from openclaw.serving.loading import Loaded, fetch_model, load, runs_of, threads_of
+from openclaw.serving.loading import Loaded, check_room, fetch_model, load, runs_of, threads_of
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
 from openclaw.serving.signals import StopSignals
@@ -81,7 +82,7 @@ class Loader:
         if not options.model_control:
             return None
         folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
-        return Control(self.bring_up, folder.find if folder else lambda _: None)
+        return Control(self.bring_up_beside, folder.find if folder else lambda _: None)
 
     async def bring_up_all(self, repository: Repository) -> bool:
         """Loads every model of the configuration, one after the other; raises StartupError."""
@@ -95,7 +96,15 @@ class Loader:
 
     async def bring_up(self, model: ModelConfig) -> Loaded:
         """Fetches, loads and warms up one model; raises StartupError."""
+        return await self._load(model, await fetch_model(model, self._cache_dir))
+
+    async def bring_up_beside(self, model: ModelConfig) -> Loaded:
+        """The same beside models that are served already, if there is room; raises StartupError."""
         path = await fetch_model(model, self._cache_dir)
+        check_room(path, room_bytes())
+        return await self._load(model, path)
+
+    async def _load(self, model: ModelConfig, path: Path) -> Loaded:
         # Not the loop's own executor: closing the loop waits for that, and a load cannot be interrupted.
         executor = ThreadPoolExecutor(1, thread_name_prefix="load")
         threads = threads_of(self._config)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from openclaw.config import ModelConfig, ServerConfig
 from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.errors import OutOfMemory
 from openclaw.execute.session import Model
 from openclaw.serving.batching.measuring import ModelProfile, profile_model
 from openclaw.serving.batching.settings import BatchingSettings
@@ -17,6 +18,9 @@ from openclaw.storage.fetch import Limits, fetch
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
+
+_ROOM = 2
+"""onnxruntime holds the file's weights and those that it prepared for its kernels at the same time while it loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,16 @@ async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
     """The model as a local file. Raises StartupError."""
     limits = Limits(timeout_seconds=config.download_timeout_seconds, max_bytes=config.max_bytes)
     return await fetch(parse(config.uri), cache_dir=cache_dir, sha256=config.sha256, limits=limits)
+
+
+def check_room(path: Path, room: int | None) -> None:
+    """Raises OutOfMemory where a model would not fit into ``room`` bytes (None: unknown) beside those that serve."""
+    size = path.stat().st_size
+    if room is not None and size * _ROOM > room:
+        raise OutOfMemory(
+            f"its file has {size:,} bytes, of which {_ROOM} times as much is needed while it loads, and {room:,} bytes "
+            "are left; unload another model first, or raise the memory limit"
+        )
 
 
 def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:

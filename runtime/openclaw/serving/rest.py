@@ -1,4 +1,4 @@
-"""What is served over HTTP, path by path: the Open Inference Protocol, its extensions, metrics.
+"""What is served over HTTP, path by path: the Open Inference Protocol and its extensions, KServe's V1, metrics.
 
 https://github.com/open-inference/open-inference-protocol and the extensions of
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
@@ -12,9 +12,10 @@ from typing import Any
 
 import orjson
 
+from openclaw.config import ServerOptions
 from openclaw.errors import InvalidRequest, NotReady, RequestError, Unsupported
-from openclaw.serving import protocol, statistics
-from openclaw.serving.exchange import Exchange, open_inference, refused
+from openclaw.serving import openapi, protocol, statistics, v1
+from openclaw.serving.exchange import Exchange, open_inference, refused, v1_predict
 from openclaw.serving.http.messages import Answer, Request, refusal
 from openclaw.serving.repository import Repository
 from openclaw.serving.served import Served
@@ -32,12 +33,16 @@ class Rest:
     Args:
         repository: the models.
         exchange: answers inferences.
+        options: of the server, to describe it by.
         regions: shared memory that tensors may lie in; None where clients may not use it.
     """
 
-    def __init__(self, repository: Repository, exchange: Exchange, *, regions: Regions | None = None) -> None:
+    def __init__(
+        self, repository: Repository, exchange: Exchange, *, options: ServerOptions, regions: Regions | None = None
+    ) -> None:
         self._repository = repository
         self._exchange = exchange
+        self._options = options
         self._regions = regions
         self._dialect = open_inference(regions)
         # What nearly every request asks for is found by its bytes alone.
@@ -48,7 +53,9 @@ class Rest:
             "/v2/health/ready": self._ready,
             "/v2/models": self._models,
             "/v2/models/stats": self._all_statistics,
+            "/v1/models": self._models,
             "/metrics": self._metrics,
+            "/openapi.json": self._description,
         }
 
     def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
@@ -70,6 +77,8 @@ class Rest:
                 return self._model(request, name, version, verb="/".join(rest))
             case ["", "v2", "models", name, *rest]:
                 return self._model(request, name, None, verb="/".join(rest))
+            case ["", "v1", "models", name]:
+                return self._v1(request, *name.rsplit(":", 1))
             case ["", "v2", "repository", *rest]:
                 return self._in_repository(request, rest)
             case ["", "v2", "systemsharedmemory", *rest]:
@@ -91,6 +100,17 @@ class Rest:
         if verb == "stats":
             return _statistics([served])
         return _json(protocol.metadata(served.name, served.version, served.signature))
+
+    def _v1(self, request: Request, name: str, verb: str = "") -> Answer | Awaitable[Answer]:
+        if verb == "predict":
+            if request.method != "POST":
+                return _not_allowed(request, "POST")
+            return self._exchange.answer(request, self._repository.find(name), v1_predict)
+        if verb:
+            return _nothing_at(request.path)
+        if request.method not in _READ:
+            return _not_allowed(request, *_READ)
+        return self._readiness(v1.status(name, ready=self._repository.is_ready(name)))
 
     def _in_repository(self, request: Request, rest: list[str]) -> Answer | Awaitable[Answer]:
         match rest:
@@ -162,6 +182,16 @@ class Rest:
     def _readiness(self, document: dict[str, Any]) -> Answer:
         return _json(document, status=200 if document["ready"] else NotReady.status)
 
+    def _description(self, _: Request) -> Answer:
+        described = openapi.Options(
+            version=__version__,
+            models={served.name: served.signature for served in self._repository.served()},
+            repository=self._options.model_control,
+            shared_memory=self._regions is not None,
+            max_bytes=self._options.max_request_bytes,
+        )
+        return _json(openapi.document(described))
+
     def _models(self, _: Request) -> Answer:
         return _json({"models": list(self._repository.names())})
 
@@ -193,7 +223,7 @@ def _statistics(models: list[Served]) -> Answer:
 
 
 def _nothing_at(path: str) -> Answer:
-    return refusal(404, f"there is nothing at {path:.200}; the paths of the Open Inference Protocol begin with /v2")
+    return refusal(404, f"there is nothing at {path:.200}; /openapi.json lists what there is")
 
 
 def _not_allowed(request: Request, *allowed: str) -> Answer:
