@@ -83,7 +83,7 @@ def compare(
     plan = Plan(models, rounds=rounds, seconds=seconds, arguments=extra)
     if quick:
         plan = Plan(
-            models, rounds=1, seconds=1.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra
+            models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra
         )
     left_out = []
     subjects = []

@@ -24,6 +24,9 @@ _START = 120.0  # seconds that a server may take to answer
 _END = 15.0  # seconds that it may take to end before it is killed
 _SPARE = 4
 _POLL = 0.05  # seconds
+_SETTLE = 60.0  # seconds
+_LOOK = 0.4  # seconds over which a server is idle or not
+_IDLE = 0.15  # of a core
 
 
 class ServerError(Exception):
@@ -57,6 +60,28 @@ class Server:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
         return total
+
+    def settle(self) -> None:
+        """Waits until it is idle: what a load left in its queues would be charged to the next one.
+
+        Gives up after a while: a server that is never idle is measured as it is.
+        """
+        tick, end = threading.Event(), time.monotonic() + _SETTLE
+        spent = self.cpu_seconds()
+        while time.monotonic() < end:
+            tick.wait(_LOOK)
+            before, spent = spent, self.cpu_seconds()
+            if spent - before < _IDLE * _LOOK:
+                return
+
+    def cpu_seconds(self) -> float:
+        """That its processes have spent (stat, proc(5))."""
+        ticks = 0
+        for pid in _family(self.pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> int:
         """SIGTERM, and the exit code; killed where it does not end."""

@@ -159,6 +159,7 @@ class Session:
 
     def _closed(self, served: Served, server: Server, *, number: int, encoding: str, connections: int) -> None:
         request = _request(served, binary=encoding == "binary")
+        server.settle()
         done = closed_loop(server.port, request, connections=connections, seconds=self._seconds(served.model))
         self._keep(
             Sample(
@@ -174,6 +175,7 @@ class Session:
         else:
             # All subjects get the same sentences at the same times.
             due, requests = figures.poisson(rate, seconds, random=random.Random(number)), _sentences(served)
+        server.settle()
         done = OpenLoop(server.port, due, requests=requests).run()
         self._keep(
             Sample(
