@@ -163,7 +163,7 @@ def _v1(options: Options) -> dict[str, Any]:
 
 def _shared_memory(options: Options) -> dict[str, Any]:
     base = "/v2/systemsharedmemory"
-    region = [_in_path("region", {**_NAME, "maxLength": 255})]
+    region, new = [_in_path("region", _NAME)], [_in_path("region", {**_NAME, "maxLength": 255})]
     regions, empty = reference("Regions"), reference("Empty")
     register = _post("registerRegion", "Makes part of a shared memory object known by name.", empty)
     register["requestBody"] = _body(reference("Registration"), options)
@@ -172,7 +172,7 @@ def _shared_memory(options: Options) -> dict[str, Any]:
         f"{base}/status": {"get": _get("regions", "All regions.", regions)},
         f"{base}/unregister": {"post": _post("unregisterRegions", "Forgets all regions.", empty)},
         f"{base}/region/{{region}}/status": {"parameters": region, "get": _failing(one, 400)},
-        f"{base}/region/{{region}}/register": {"parameters": region, "post": _failing(register, *_BODY_ERRORS)},
+        f"{base}/region/{{region}}/register": {"parameters": new, "post": _failing(register, *_BODY_ERRORS)},
         f"{base}/region/{{region}}/unregister": {
             "parameters": region,
             "post": _post("unregisterRegion", "Forgets a region.", empty),
