@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in fields.items()}
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | float]:
     """What the figures are of."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _text(Path("/proc/cpuinfo")) if line.startswith("model name")), ""
@@ -63,6 +64,7 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "engine": engine(),
         "commit": commit.stdout.strip(),
+        "load_average": round(os.getloadavg()[0], 2),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 

@@ -46,6 +46,10 @@ class Rolled:
         """Requests that were not answered with 200."""
         return self.failures.total()
 
+    def document(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {"answered": self.answered, "failures": dict(self.failures), "endings": self.endings}
+
     @property
     def holds(self) -> bool:
         """Whether nothing failed, and every server ended with 0."""

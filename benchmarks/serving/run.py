@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -14,11 +15,12 @@ from benchmarks.serving import coldstart as cold
 from benchmarks.serving import figures, pauses, report, rolling, soak
 from benchmarks.serving.environments import InstallationError, install
 from benchmarks.serving.load import LoadError, require_wrk
-from benchmarks.serving.models import MODELS
+from benchmarks.serving.models import MLP, MODELS
 from benchmarks.serving.session import Plan, Session
 from benchmarks.serving.subjects import ROOT, SUBJECTS, Subject
 
 RESULTS = ROOT / "benchmarks" / "results"
+_QUIET = 0.5  # load average
 
 _HELP = """Measures the server of this tree beside others, all on this machine.
 
@@ -85,6 +87,7 @@ def compare(
         plan = Plan(
             models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra
         )
+    _warn_if_busy()
     left_out = []
     subjects = []
     for subject in SUBJECTS:
@@ -101,6 +104,12 @@ def compare(
     click.echo(report.written(session, RESULTS))
 
 
+def _warn_if_busy() -> None:
+    load = os.getloadavg()[0]
+    if load > _QUIET:
+        say(f"this machine is busy (load average {load:.1f}): that all work can be seen now, but not how quickly")
+
+
 def _install(subject: Subject) -> str | None:
     """Why it cannot be installed; None where it is."""
     if subject.environment is None:
@@ -115,16 +124,17 @@ def _install(subject: Subject) -> str | None:
 
 @main.command()
 @click.option("--seconds", "-s", default=600.0, show_default=True)
-@click.option("--rate", default=300.0, show_default=True, help="Requests a second; a thirtieth of it suits BERT.")
+@click.option("--rate", type=float, help="Requests a second. [default: 300 of the MLP, 3 of the others]")
 @click.option("--model", "name", default="mlp", type=click.Choice([each.name for each in MODELS]), show_default=True)
 @click.option("--quick", is_flag=True, help="20 seconds: whether it works.")
-def memory(seconds: float, rate: float, *, name: str, quick: bool) -> None:
+def memory(seconds: float, rate: float | None, *, name: str, quick: bool) -> None:
     """Memory of openclaw under a mixed load: after the first minute against the end.
 
     Requests with one row and many, JSON and binary, all connections anew every few seconds, and among them requests
     that lie about their size, are not JSON, or end in the middle. The target: no growth beyond 2 %.
     """
     model = next(each for each in MODELS if each.name == name)
+    rate = rate or (300.0 if model is MLP else 3.0)
     done = soak.soak(model, seconds=20.0 if quick else seconds, rate=rate, say=say)
     sizes = [each.size / 2**20 for each in done.resident]
     _kept("memory", done.document())
@@ -146,7 +156,7 @@ def collections(rounds: int, seconds: float, *, rate: float, quick: bool) -> Non
     sum that the server's own metrics report is beside it.
     """
     rounds, seconds = (1, 3.0) if quick else (rounds, seconds)
-    runs = pauses.compared(MODELS[0], rounds=rounds, seconds=seconds, rate=rate, say=say)
+    runs = pauses.compared(MLP, rounds=rounds, seconds=seconds, rate=rate, say=say)
     held = pauses.quarters(runs)
     _kept("gc", {"runs": [asdict(each) for each in runs], "quarters": held})
     for mode in pauses.MODES:
@@ -186,8 +196,8 @@ def sigterm(times: int, told_after: float, *, quick: bool) -> None:
 
     Two servers are replaced by turns. The target: none fails, and each server exits with 0.
     """
-    done = asyncio.run(rolling.roll(MODELS[0], times=2 if quick else times, told_after=told_after, say=say))
-    _kept("sigterm", asdict(done))
+    done = asyncio.run(rolling.roll(MLP, times=2 if quick else times, told_after=told_after, say=say))
+    _kept("sigterm", done.document())
     reasons = "".join(f"\n  {count} x {reason}" for reason, count in done.failures.most_common())
     click.echo(f"{done.answered} requests answered, {done.failed} failed: {_shown(done.holds)} (none){reasons}")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.serving import figures, wire
-from benchmarks.serving.models import Arrays, ServedModel
+from benchmarks.serving.models import MLP, Arrays, ServedModel
 from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.server import Server, running
 from benchmarks.serving.session import samples_of
@@ -21,7 +21,7 @@ SETTLED = 60.0
 _WINDOW = 30.0  # seconds over which a median is taken
 _CHUNK = 5.0  # seconds between two looks at the memory; then all connections are made anew
 _ALLOWED = 0.02
-_ROWS = 32  # of the larger requests
+_ROWS, _FEW_ROWS = 32, 2  # of the larger requests, to the small model and to others
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _good(model: ServedModel) -> list[bytes]:
     """Requests that are right, of many sizes."""
     requests = []
     for number, arrays in enumerate(samples_of(model, 16)):
-        rows = 1 if number % 4 else _ROWS
+        rows = 1 if number % 4 else _ROWS if model is MLP else _FEW_ROWS
         requests.append(wire.post(model.name, _repeated(arrays, rows), binary=number % 2 == 0).encoded())
     return requests
 

@@ -9,6 +9,7 @@ import random
 import socket
 import threading
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -249,6 +250,14 @@ async def test_an_answer_cut_short_is_no_answer() -> None:
     reader.feed_eof()
     with pytest.raises(EOFError):
         await rolling.answered(reader)
+
+
+def test_one_failure_or_one_bad_ending_is_enough() -> None:
+    assert rolling.Rolled(answered=5, endings=[(5.1, 0)]).holds
+    assert not rolling.Rolled(answered=5, endings=[(5.1, 0), (30.0, -9)]).holds
+    failed = rolling.Rolled(answered=5, failures=Counter({"status 503": 2}), endings=[(5.1, 0)])
+    assert (failed.failed, failed.holds) == (2, False)
+    assert json.loads(json.dumps(failed.document()))["failures"] == {"status 503": 2}
 
 
 def test_other_requirements_are_another_environment() -> None:
