@@ -247,5 +247,5 @@ class TestRefusing:
 
     def test_the_wait_that_a_newcomer_expects_grows_with_the_queue(self) -> None:
         short, long = self.lane(math.inf), self.lane(*[math.inf] * 9)
-        waits = [expected_wait(View(0.0, 0, 1, [lane], 2), 0.003, rows=1, lane=lane) for lane in (short, long)]
+        waits = [expected_wait(lane, 1, before=0.003 + lane.work) for lane in (short, long)]
         assert waits == [pytest.approx(0.003 + 0.006 + 0.012), pytest.approx(0.003 + 9 * 0.006 + 0.012)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openclaw.errors import ConfigInvalid
+from openclaw.serving.batching.lanes import Lane, Pending
 from openclaw.serving.batching.latencies import MAX_SHAPES, Latencies
 from openclaw.serving.batching.layout import ALONE, Form
+from openclaw.serving.batching.overrun import Overrun
 from openclaw.serving.batching.profile import (
     PAYS_BELOW,
     Point,
@@ -147,6 +150,62 @@ def test_a_table_must_rise_from_one_row(points: tuple[Point, ...]) -> None:
 @pytest.mark.parametrize(("largest", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16])])
 def test_powers_of_two_and_the_largest_are_measured(largest: int, sizes: list[int]) -> None:
     assert batch_sizes(largest) == sizes
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.integers(1, 3)), max_size=30))
+def test_a_lane_knows_when_its_head_must_start(steps: list[tuple[float, bool, int]]) -> None:
+    lane = Lane("lane", profile(0.1, 0.2))
+    for number, (deadline, add, rows) in enumerate(steps):
+        if add or not lane.waiting:
+            lane.add(Pending(deadline, number, rows, 0.0, deadline))
+        elif rows == 1:
+            assert lane.withdraw(lane.waiting[len(lane.waiting) // 2])
+        else:
+            lane.take(1)
+        if rows == 3:
+            lane.learn(profile(deadline + 0.1, deadline + 0.2))
+        if lane.waiting:
+            assert lane.head == min(lane.waiting)
+            assert lane.latest_start == lane.head.deadline - lane.profile.latency(lane.head.rows)
+        assert lane.rows == sum(request.rows for request in lane.waiting)
+
+
+def test_whoever_does_not_wait_cannot_be_withdrawn() -> None:
+    lane = Lane("lane", profile(0.1))
+    lane.add(Pending(1.0, 1))
+    assert not lane.withdraw(Pending(1.0, 2))
+    assert lane.rows == 1
+
+
+class TestOverrun:
+    """What is kept free before a deadline."""
+
+    def test_nine_of_ten_runs_end_within_it(self) -> None:
+        overrun, random = Overrun(), Random(1)
+        within = 0
+        for run in range(6000):
+            late = random.expovariate(100)
+            within += run >= 1000 and late <= overrun.seconds
+            overrun.ended(late)
+        assert 0.85 < within / 5000 < 0.95
+
+    def test_nothing_is_kept_free_for_runs_that_end_as_thought(self) -> None:
+        overrun = Overrun()
+        for _ in range(100):
+            overrun.ended(0.0)
+        assert overrun.ahead_of(5.0, 1.0) == 5.0
+
+    def test_it_shrinks_again_once_runs_are_in_time(self) -> None:
+        overrun = Overrun()
+        for late in [1.0] * 50 + [-0.001] * 500:
+            overrun.ended(late)
+        assert overrun.seconds < 0.01
+
+    def test_most_of_the_time_to_a_deadline_is_left_in_any_case(self) -> None:
+        overrun = Overrun()
+        for _ in range(100):
+            overrun.ended(60.0)
+        assert overrun.ahead_of(5.0, 1.0) == pytest.approx(4.0)
 
 
 class TestLatencies:

@@ -20,7 +20,8 @@ from openclaw.serving.batching.hop import HOP_SECONDS, Inline
 from openclaw.serving.batching.latencies import Latencies
 from openclaw.serving.batching.layout import Form
 from openclaw.serving.batching.measuring import ModelProfile
-from openclaw.serving.batching.policy import Dispatch, Reason, Shed, View, decide, expected_wait
+from openclaw.serving.batching.overrun import Overrun
+from openclaw.serving.batching.policy import REFUSAL_SECONDS, Dispatch, Reason, Shed, View, decide, expected_wait
 from openclaw.serving.batching.probing import Run
 from openclaw.serving.batching.profile import Profile
 from openclaw.serving.batching.queue import RequestQueue, Ticket
@@ -110,6 +111,7 @@ class Batcher:
         self._running: set[_Running] = set()
         self._buffers = [Buffers() for _ in range(concurrency)]
         self._inline = Inline(hop)
+        self._overrun = Overrun()
         self._decision: asyncio.Handle | None = None
         self._decision_at = _NEVER
         self._emptied: asyncio.Event | None = None
@@ -216,30 +218,37 @@ class Batcher:
         if not self._running and not self._queue and self._inline.admits(lane.profile, rows, nbytes=nbytes):
             return self._run_inline(arrays, outputs)
         if full := self._queue.full(nbytes):
-            raise self._refusal(full, self._view(now).work)
-        until = self._deadline(deadline, now, alone=lane.profile.latency(rows))
+            raise self._refusal(full, self._before(now))
+        alone = lane.profile.latency(rows)
+        until = self._deadline(deadline, now, alone=alone)
         if until < _NEVER and (self._queue or self._running):
-            view = self._view(now)
-            over = now + expected_wait(view, self._until_idle(now), rows=rows, lane=lane) - until
-            if over > 0 and until >= max((other.waiting[-1].deadline for other in view.lanes), default=0.0):
+            over = now + expected_wait(lane, rows, before=self._before(now)) - until
+            if over > 0 and until >= self._queue.last_deadline:
                 raise self._refusal("deadline", over)
         ticket.future = loop.create_future()
         ticket.since = self._clock()
         self._queue.add(ticket, lane, now=now, deadline=until)
         ticket.future.add_done_callback(partial(self._ended, ticket))
-        self._decide_soon(loop)
+        if len(self._running) < self._workers:
+            self._decide_soon(loop)
+        elif until - alone < self._decision_at:
+            self._decide_at(max(until - alone, now + REFUSAL_SECONDS), loop)
         return ticket.future
 
     def _deadline(self, deadline: float | None, now: float, *, alone: float) -> float:
-        if deadline is not None:
-            return deadline
         target = self._settings.latency_target
-        return _NEVER if target is None else now + max(target, LEAST_RUNS_IN_TARGET * alone)
+        if deadline is None:
+            if target is None:
+                return _NEVER
+            deadline = now + max(target, LEAST_RUNS_IN_TARGET * alone)
+        return self._overrun.ahead_of(deadline, now)
 
-    def _until_idle(self, now: float) -> float:
-        if len(self._running) < self._workers:
-            return 0.0
-        return max(0.0, min(run.ends for run in self._running) - now)
+    def _before(self, now: float) -> float:
+        """Seconds until a worker is free and all who wait would have been answered."""
+        free = 0.0
+        if len(self._running) >= self._workers:
+            free = max(0.0, min(run.ends for run in self._running) - now)
+        return free + self._queue.work / self._workers
 
     def _view(self, now: float) -> View:
         idle = self._workers - len(self._running)
@@ -247,9 +256,15 @@ class Batcher:
 
     def _decide_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop: what arrives in it may share a run, and nobody waits longer."""
-        if self._decision is None or self._decision_at < _NEVER:
+        if self._decision is None or self._decision_at > 0:
             self._cancel_decision()
             self._decision = loop.call_soon(self._decide)
+            self._decision_at = 0.0
+
+    def _decide_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._cancel_decision()
+        self._decision = loop.call_at(when, self._decide)
+        self._decision_at = when
 
     def _cancel_decision(self) -> None:
         if self._decision is not None:
@@ -269,8 +284,7 @@ class Batcher:
                     _refuse(ticket, self._refusal(decision.reason, decision.retry_after))
             else:
                 if decision.until is not None:
-                    self._decision = loop.call_at(decision.until, self._decide)
-                    self._decision_at = decision.until
+                    self._decide_at(decision.until, loop)
                 break
         self._check_emptied()
 
@@ -303,6 +317,7 @@ class Batcher:
             self._queue.refresh(self._latencies.profile)
             self._ran(run.rows, outcome.seconds)
             self._inline.seen(outcome.seconds)
+            self._overrun.ended(asyncio.get_running_loop().time() - run.ends)
         # The next run begins before this one's answers are written.
         if self._queue:
             self._decide()

@@ -42,6 +42,7 @@ class Lane:
         profile: how long batches of this form take.
         waiting: in order.
         rows: of all that wait.
+        latest_start: when a run of its head has to begin to be in time; infinite without a deadline.
     """
 
     key: Hashable
@@ -50,6 +51,7 @@ class Lane:
     length: int = 0
     waiting: list[Pending] = field(default_factory=list)
     rows: int = 0
+    latest_start: float = float("inf")
 
     @property
     def head(self) -> Pending:
@@ -74,12 +76,15 @@ class Lane:
         else:
             insort(waiting, request)
         self.rows += request.rows
+        if waiting[0] is request:
+            self._note_head()
 
     def take(self, count: int) -> list[Pending]:
         """The first ``count`` requests, which wait no longer."""
         taken = self.waiting[:count]
         del self.waiting[:count]
         self.rows -= sum(request.rows for request in taken)
+        self._note_head()
         return taken
 
     def withdraw(self, request: Pending) -> bool:
@@ -89,4 +94,16 @@ class Lane:
             return False
         del self.waiting[at]
         self.rows -= request.rows
+        self._note_head()
         return True
+
+    def learn(self, profile: Profile) -> None:
+        """Takes what is known of the latency by now."""
+        self.profile = profile
+        self._note_head()
+
+    def _note_head(self) -> None:
+        # Kept, as it is asked for of every lane at every decision.
+        if self.waiting:
+            head = self.waiting[0]
+            self.latest_start = head.deadline - self.profile.latency(head.rows)

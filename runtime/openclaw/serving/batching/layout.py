@@ -68,11 +68,11 @@ class Layout:
         """The form of a request that fits the signature."""
         shapes = [arrays[name].shape for name in self.inputs]
         rows = shapes[0][0]
-        if rows == 0:
-            return ALONE
         for shape in shapes:
             if shape[0] != rows:
                 return ALONE
+        if rows == 0:
+            return ALONE
         if self.fixed:
             return Form(rows, ())
         if self.sequences is not None:

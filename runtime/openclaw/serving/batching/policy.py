@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from openclaw.serving.batching.lanes import Lane
@@ -21,13 +21,15 @@ from openclaw.serving.batching.selection import Batch, choose
 Reason = Literal["queue_length", "queue_bytes", "deadline", "expired"]
 """Why a request is refused; ``deadline``: it cannot be met, ``expired``: it has passed."""
 
+REFUSAL_SECONDS = 0.005
+"""While all workers are busy, those who got too late are refused so often; to look is not free."""
+
 MARGIN_SECONDS = 0.001
 MARGIN_SHARE = 0.1
 """What is kept between the expected end of a batch that is held back and its deadline; a share of its latency."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What a decision is made on.
 
     Attributes:
@@ -46,7 +48,7 @@ class View:
     lanes: Sequence[Lane]
     largest: int
     defers: bool = False
-    arrivals: Mapping[Hashable, float] = field(default_factory=dict)
+    arrivals: Mapping[Hashable, float] = MappingProxyType({})
 
     @property
     def work(self) -> float:
@@ -86,8 +88,8 @@ def decide(view: View) -> Decision:
     if not view.lanes:
         return Wait(None)
     if not view.idle:
-        first = min(_latest_start(lane) for lane in view.lanes)
-        return Wait(None if first == math.inf else first)
+        first = min(lane.latest_start for lane in view.lanes)
+        return Wait(None if first == math.inf else max(first, view.now + REFUSAL_SECONDS))
     resume = math.inf
     for lane in sorted(view.lanes, key=lambda lane: lane.head):
         limit = _limit(view, lane)
@@ -102,26 +104,26 @@ def decide(view: View) -> Decision:
     return Wait(resume)
 
 
-def expected_wait(view: View, running: float, *, rows: int, lane: Lane) -> float:
+def expected_wait(lane: Lane, rows: int, *, before: float) -> float:
     """Seconds until a request that joins the end of the queue would be answered, in batches of the best size.
 
     Args:
-        view: without the request.
-        running: seconds until a worker is free.
-        rows: of the request.
         lane: that it would join.
+        rows: of the request.
+        before: seconds until a worker is free, and all who wait already would have been answered.
     """
-    last = lane.profile.latency(max(rows, lane.profile.best) if lane.rows else rows)
-    return running + view.work + last
+    return before + lane.profile.latency(max(rows, lane.profile.best) if lane.rows else rows)
 
 
 def _too_late(view: View) -> Shed | None:
     """The first lane whose front cannot be in time, begun now or, with no worker idle, later."""
-    fronts = [(lane, _late_front(view, lane)) for lane in view.lanes]
-    # The estimate may be wrong, and only runs correct it: a server that has nothing better to do tries one.
-    spared = None
-    if view.idle == view.workers and all(count == len(lane.waiting) for lane, count in fronts):
-        spared = max(view.lanes, key=lambda lane: lane.waiting[-1].deadline, default=None)
+    late = [
+        lane for lane in view.lanes if lane.latest_start < view.now or (lane.latest_start == view.now and not view.idle)
+    ]
+    if not late:
+        return None
+    fronts = [(lane, _late_front(view, lane)) for lane in late]
+    spared = _last_hope(view, fronts)
     for lane, count in fronts:
         if lane is spared and lane.waiting[-1].deadline > view.now:
             count = min(count, len(lane.waiting) - 1)
@@ -129,6 +131,17 @@ def _too_late(view: View) -> Shed | None:
             expired = lane.head.deadline <= view.now
             return Shed(lane, count, "expired" if expired else "deadline", view.work)
     return None
+
+
+def _last_hope(view: View, fronts: Sequence[tuple[Lane, int]]) -> Lane | None:
+    """The lane whose last request is tried although all are late.
+
+    The estimate may be wrong, and only runs correct it: a server that has nothing better to do tries one.
+    """
+    everybody = len(fronts) == len(view.lanes) and all(count == len(lane.waiting) for lane, count in fronts)
+    if not everybody or view.idle < view.workers:
+        return None
+    return max((lane for lane, _ in fronts), key=lambda lane: lane.waiting[-1].deadline)
 
 
 def _late_front(view: View, lane: Lane) -> int:
@@ -140,10 +153,6 @@ def _late_front(view: View, lane: Lane) -> int:
             break
         count += 1
     return count
-
-
-def _latest_start(lane: Lane) -> float:
-    return lane.head.deadline - lane.profile.latency(lane.head.rows)
 
 
 def _companions(view: View, lane: Lane) -> list[Lane]:

@@ -33,11 +33,13 @@ class Profile:
         points: by rising rows, the first for 1 row, the last for the largest batch.
         best: b* = argmin L(b)/b, the smallest such.
         row_seconds: what a row costs at best: L(b*)/b*.
+        largest: rows of the largest batch that the table covers.
     """
 
     points: tuple[Point, ...]
     best: int = field(init=False)
     row_seconds: float = field(init=False)
+    largest: int = field(init=False)
     _seconds: list[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -46,14 +48,10 @@ class Profile:
             raise ValueError(f"a profile needs batch sizes that rise from 1, not {rows}")
         seconds = _interpolated(rows, monotone([p.seconds for p in self.points], [max(p.runs, 1) for p in self.points]))
         object.__setattr__(self, "_seconds", seconds)
+        object.__setattr__(self, "largest", rows[-1])
         cost, best = min((seconds[b] / b, b) for b in range(1, len(seconds)))
         object.__setattr__(self, "best", best)
         object.__setattr__(self, "row_seconds", cost)
-
-    @property
-    def largest(self) -> int:
-        """Rows of the largest batch that the table covers."""
-        return len(self._seconds) - 1
 
     @property
     def known(self) -> bool:

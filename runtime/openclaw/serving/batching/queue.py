@@ -108,7 +108,23 @@ class RequestQueue:
         """Gives the lanes the profiles as they are now."""
         for lane in self.lanes.values():
             ticket = self._tickets[lane.head.number]
-            lane.profile = profile_of(ticket.form)
+            lane.learn(profile_of(ticket.form))
+
+    @property
+    def last_deadline(self) -> float:
+        """The latest deadline of those who wait last in their lanes; minus infinity where nobody waits."""
+        last = -float("inf")
+        for lane in self.lanes.values():
+            last = max(last, lane.waiting[-1].deadline)
+        return last
+
+    @property
+    def work(self) -> float:
+        """Seconds that one worker needs for all who wait."""
+        work = 0.0
+        for lane in self.lanes.values():
+            work += lane.work
+        return work
 
     def view(self, *, now: float, idle: int, workers: int, largest: int) -> View:
         """What a decision is made on; ``largest``: rows in a batch."""
