@@ -14,19 +14,22 @@ from html import escape
 from benchmarks.serving.samples import Samples
 from benchmarks.serving.subjects import OPENCLAW
 
-_WIDTH, _HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 170, 44, 52
+_WIDTH, _HEIGHT = 820, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 220, 44, 52
+_COLOURS = 8
 _STYLE = """
   svg { color-scheme: light dark; font: 13px system-ui, sans-serif; }
   .ground { fill: #ffffff; } text { fill: #24292f; } .faint { fill: #57606a; font-size: 12px; }
   .grid { stroke: #d8dee4; stroke-width: 1; } .line { fill: none; stroke-width: 2; }
   .ours { stroke-width: 3.5; }
   .c0 { stroke: #0969da; } .c1 { stroke: #bc4c00; } .c2 { stroke: #1a7f37; }
-  .c3 { stroke: #8250df; } .c4 { stroke: #bf3989; } .c5 { stroke: #57606a; }
+  .c3 { stroke: #8250df; } .c4 { stroke: #bf3989; } .c5 { stroke: #9a6700; }
+  .c6 { stroke: #0598bc; } .c7 { stroke: #57606a; }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117; } text { fill: #e6edf3; } .faint { fill: #9198a1; } .grid { stroke: #30363d; }
     .c0 { stroke: #58a6ff; } .c1 { stroke: #f0883e; } .c2 { stroke: #3fb950; }
-    .c3 { stroke: #bc8cff; } .c4 { stroke: #f778ba; } .c5 { stroke: #9198a1; }
+    .c3 { stroke: #bc8cff; } .c4 { stroke: #f778ba; } .c5 { stroke: #d29922; }
+    .c6 { stroke: #39c5cf; } .c7 { stroke: #9198a1; }
   }
 """
 
@@ -61,7 +64,7 @@ def latency_against_load(samples: Samples) -> str:
     y = _Axis.over([point[1] for point in every], (_HEIGHT - _BOTTOM, _TOP))
     # The one that this is about has its own colour, whoever else was measured.
     order = sorted(curves, key=lambda each: (each != OPENCLAW, each))
-    lines = [_curve(curves[each], x=x, y=y, style=f"c{min(number, 5)}", name=each) for number, each in enumerate(order)]
+    lines = [_curve(curves[each], x=x, y=y, style=_colour(number), name=each) for number, each in enumerate(order)]
     return _document([*_grid(x, y), *lines, *_legend(curves, y, order)])
 
 
@@ -103,12 +106,17 @@ def _curve(points: Sequence[tuple[float, float]], *, x: _Axis, y: _Axis, style: 
     )
 
 
+def _colour(number: int) -> str:
+    """The class of the line with this number; those beyond the last colour share it."""
+    return f"c{min(number, _COLOURS - 1)}"
+
+
 def _legend(curves: dict[str, list[tuple[float, float]]], y: _Axis, order: Sequence[str]) -> list[str]:
     """Names at the right, in the order in which the curves end, no two on top of each other."""
     parts, above, left = [], _TOP - 12.0, _WIDTH - _RIGHT + 14
     for name in sorted(order, key=lambda each: y.at(curves[each][-1][1])):
         above += 22
-        style = f"line c{min(order.index(name), 5)}" + (" ours" if name == OPENCLAW else "")
+        style = f"line {_colour(order.index(name))}" + (" ours" if name == OPENCLAW else "")
         parts.append(f'<path class="{style}" d="M{left} {above - 4}h16"/>')
         parts.append(f'<text x="{left + 22}" y="{above}">{escape(name)}</text>')
     return parts
