@@ -7,14 +7,16 @@ imported only when they are run, so that help stays fast and a broken one does n
 from __future__ import annotations
 
 import os
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.version import __version__
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 COMMANDS = "openclaw.commands"
 
@@ -74,6 +76,9 @@ class Commands(click.Group):
 
 
 def _plugins() -> dict[str, EntryPoint]:
+    # Only where it is needed: it takes as long to import as all else here.
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=COMMANDS)}
 
 
