@@ -50,7 +50,7 @@ class Outcome:
 class _Connection:
     """One keep-alive connection, with at most one request on it."""
 
-    __slots__ = ("closing", "due", "parser", "socket", "status", "unsent")
+    __slots__ = ("closing", "due", "parser", "socket", "status", "stuck", "unsent")
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -61,6 +61,7 @@ class _Connection:
         self.status = 0
         self.closing = False
         self.unsent = memoryview(b"")
+        self.stuck = False  # the kernel takes no more for now
 
     @property
     def busy(self) -> bool:
@@ -134,8 +135,9 @@ class OpenLoop:
                 return
             self._send_what_is_due(now)
             wait = max(0.0, self._due[self._next] - now) if self._may_send() else self._end - now
-            # epoll rounds up to milliseconds; select() on its descriptor does not.
-            select.select([self._epoll.fileno()], [], [], wait)
+            if wait > 0:
+                # epoll rounds up to milliseconds; select() on its descriptor does not.
+                select.select([self._epoll.fileno()], [], [], wait)
             for descriptor, events in self._epoll.poll(0):
                 self._serve(self._connections[descriptor], events, start)
 
@@ -157,7 +159,9 @@ class OpenLoop:
         except OSError:
             self._broken(connection)
             return
-        self._epoll.modify(connection.socket.fileno(), select.EPOLLIN | (0 if sent else select.EPOLLOUT))
+        if sent == connection.stuck:
+            connection.stuck = not sent
+            self._epoll.modify(connection.socket.fileno(), select.EPOLLIN | (0 if sent else select.EPOLLOUT))
 
     def _serve(self, connection: _Connection, events: int, start: float) -> None:
         if events & select.EPOLLOUT:

@@ -154,8 +154,13 @@ class Session:
     def _open_rates(self, served: Served) -> list[float]:
         if served.model is not MLP:
             return []
-        own = [float(round(share * self.tops[served.name])) for share in self.plan.shares]
-        return sorted({*own, *([self.half] if self.half else [])})
+        top = self.tops[served.name]
+        own = {float(round(share * top)) for share in self.plan.shares}
+        # The same for all, as far as each goes: half of the best peer's top rate, all of it, and twice that.
+        common = (
+            {self.half * times for times in (1, 2, 4) if times == 1 or self.half * times < top} if self.half else set()
+        )
+        return sorted(own | common)
 
     def _closed(self, served: Served, server: Server, *, number: int, encoding: str, connections: int) -> None:
         request = _request(served, binary=encoding == "binary")
