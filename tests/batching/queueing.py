@@ -92,8 +92,9 @@ class Server:
                 assert decision.until is None or decision.until > self.now
                 return NEVER if decision.until is None else decision.until
             if isinstance(decision, Shed):
-                for request in self._take(decision.lane, decision.requests):
-                    self.shed[request.number] = decision.reason
+                for front in decision.fronts:
+                    for request in self._take(front.lane, front.requests):
+                        self.shed[request.number] = front.reason
             else:
                 self._run(decision)
         raise AssertionError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batching.queueing import NEVER, Arrival, Server, poisson
 from openclaw.serving.batching.lanes import Lane, Pending
-from openclaw.serving.batching.policy import Dispatch, Shed, View, Wait, decide, expected_wait
+from openclaw.serving.batching.policy import Dispatch, Front, Shed, View, Wait, decide, expected_wait
 from openclaw.serving.batching.profile import Point, Profile
 
 REASONS = {"deadline", "expired"}
@@ -118,10 +118,10 @@ def test_nobody_is_refused_who_could_still_run_alone_in_time_unless_a_batch_full
 ) -> None:
     def check(view: View, decision: object) -> None:
         if isinstance(decision, Shed) and view.idle:
-            lane = decision.lane
-            for request in lane.waiting[: decision.requests]:
-                late = view.now + lane.profile.latency(request.rows) > request.deadline
-                assert late or lane.rows > 1
+            for lane, requests, _ in decision.fronts:
+                for request in lane.waiting[:requests]:
+                    late = view.now + lane.profile.latency(request.rows) > request.deadline
+                    assert late or lane.rows > requests
 
     Server(**how, on_decision=check).serve(load)  # type: ignore[arg-type]
 
@@ -229,16 +229,18 @@ class TestRefusing:
     def test_what_expired_is_told_from_what_is_too_late(self) -> None:
         lane = self.lane(0.5, 1.005, 9.0)
         first = decide(View(1.0, 1, 1, [lane], 2))
-        assert first == Shed(lane, 1, "expired", pytest.approx(3 * 0.006))
+        assert first == Shed((Front(lane, 1, "expired"),), pytest.approx(3 * 0.006))
         lane.take(1)
-        assert decide(View(1.0, 1, 1, [lane], 2)) == Shed(lane, 1, "deadline", pytest.approx(2 * 0.006))
+        second = decide(View(1.0, 1, 1, [lane], 2))
+        assert second == Shed((Front(lane, 1, "deadline"),), pytest.approx(2 * 0.006))
 
     def test_with_no_worker_idle_it_wakes_when_the_first_gets_too_late(self) -> None:
         assert decide(View(1.0, 0, 1, [self.lane(1.5)], 2)) == Wait(pytest.approx(1.49))
 
     def test_an_idle_server_tries_the_last_one_as_the_estimate_may_be_wrong(self) -> None:
         lane = self.lane(1.001, 1.002)
-        assert decide(View(1.0, 1, 1, [lane], 2)) == Shed(lane, 1, "deadline", pytest.approx(2 * 0.006))
+        refused = decide(View(1.0, 1, 1, [lane], 2))
+        assert refused == Shed((Front(lane, 1, "deadline"),), pytest.approx(2 * 0.006))
         lane.take(1)
         assert isinstance(decide(View(1.0, 1, 1, [lane], 2)), Dispatch)
 

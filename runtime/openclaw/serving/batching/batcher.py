@@ -280,13 +280,17 @@ class Batcher:
             if isinstance(decision, Dispatch):
                 self._begin(decision.batch, now)
             elif isinstance(decision, Shed):
-                for ticket in self._queue.take(decision.lane, decision.requests):
-                    _refuse(ticket, self._refusal(decision.reason, decision.retry_after))
+                self._shed(decision)
             else:
                 if decision.until is not None:
                     self._decide_at(decision.until, loop)
                 break
         self._check_emptied()
+
+    def _shed(self, decision: Shed) -> None:
+        for front in decision.fronts:
+            for ticket in self._queue.take(front.lane, front.requests):
+                _refuse(ticket, self._refusal(front.reason, decision.retry_after))
 
     def _begin(self, batch: Batch, now: float) -> None:
         tickets = [ticket for lane, count in batch.takes for ticket in self._queue.take(lane, count)]

@@ -99,8 +99,9 @@ class Lane:
 
     def learn(self, profile: Profile) -> None:
         """Takes what is known of the latency by now."""
-        self.profile = profile
-        self._note_head()
+        if profile is not self.profile:
+            self.profile = profile
+            self._note_head()
 
     def _note_head(self) -> None:
         # Kept, as it is asked for of every lane at every decision.

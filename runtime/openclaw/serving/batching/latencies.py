@@ -10,6 +10,9 @@ from openclaw.serving.batching.profile import Profile, guessed, mixed
 MAX_SHAPES = 256
 """Shapes beyond those measured at load that are remembered."""
 
+MIX_EVERY = 16
+"""Runs after which the profiles of lengths between those measured are mixed anew, or one run that is far off."""
+
 
 class Latencies:
     """Profiles by shape; those of sequences stand at a few lengths, and are mixed for the lengths between."""
@@ -21,6 +24,7 @@ class Latencies:
         self._by_length = dict(profiles)
         self._by_shape: dict[Shape | None, Profile] = {}
         self._between: dict[int, Profile] = {}
+        self._unmixed = 0
 
     def profile(self, form: Form) -> Profile:
         """What is known about requests of this form."""
@@ -50,7 +54,11 @@ class Latencies:
             profile = self._by_length[near]
             here = profile.latency(rows) * ratio if expected else seconds
             self._by_length[near] = profile.observed(rows, here, weight=share)
-        self._between.clear()
+        # Mixing anew for each run, for each length that waits, would cost more than it tells.
+        self._unmixed += 1
+        if self._unmixed >= MIX_EVERY or not 0.5 < ratio < 2.0:
+            self._between.clear()
+            self._unmixed = 0
 
     def _mixed(self, length: int) -> Profile:
         profile = self._between.get(length)

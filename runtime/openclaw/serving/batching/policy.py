@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from openclaw.serving.batching.lanes import Lane
+from openclaw.serving.batching.lanes import Lane, Pending
 from openclaw.serving.batching.profile import PAYS_BELOW
 from openclaw.serving.batching.selection import Batch, choose
 
@@ -68,12 +68,18 @@ class Wait(NamedTuple):
     until: float | None
 
 
-class Shed(NamedTuple):
-    """Refuse the first ``requests`` of a lane; trying again may help after ``retry_after`` seconds."""
+class Front(NamedTuple):
+    """The first so many requests of a lane."""
 
     lane: Lane
     requests: int
     reason: Reason
+
+
+class Shed(NamedTuple):
+    """Refuse those; trying again may help after ``retry_after`` seconds."""
+
+    fronts: tuple[Front, ...]
     retry_after: float
 
 
@@ -91,12 +97,14 @@ def decide(view: View) -> Decision:
         first = min(lane.latest_start for lane in view.lanes)
         return Wait(None if first == math.inf else max(first, view.now + REFUSAL_SECONDS))
     resume = math.inf
-    for lane in sorted(view.lanes, key=lambda lane: lane.head):
-        limit = _limit(view, lane)
-        batch = choose(lane, _companions(view, lane), limit=limit, now=view.now)
+    for lane in sorted(view.lanes, key=_head):
+        companions = _companions(view, lane)
+        waiting = lane.rows + sum(other.rows for other in companions)
+        limit = _limit(view, lane, waiting=waiting)
+        batch = choose(lane, companions, limit=limit, now=view.now)
         if dropped := _to_drop(view, lane, batch=batch, limit=limit):
-            return Shed(lane, dropped, "deadline", view.work)
-        until = _hold_until(view, lane, batch=batch)
+            return Shed((Front(lane, dropped, "deadline"),), view.work)
+        until = _hold_until(view, lane, batch=batch) if waiting == batch.rows else None
         # What is held back leaves the worker to others that end before it begins.
         if until is None and view.now + batch.seconds <= resume:
             return Dispatch(batch)
@@ -116,7 +124,7 @@ def expected_wait(lane: Lane, rows: int, *, before: float) -> float:
 
 
 def _too_late(view: View) -> Shed | None:
-    """The first lane whose front cannot be in time, begun now or, with no worker idle, later."""
+    """Those who cannot be in time, begun now or, with no worker idle, later."""
     late = [
         lane for lane in view.lanes if lane.latest_start < view.now or (lane.latest_start == view.now and not view.idle)
     ]
@@ -124,13 +132,13 @@ def _too_late(view: View) -> Shed | None:
         return None
     fronts = [(lane, _late_front(view, lane)) for lane in late]
     spared = _last_hope(view, fronts)
+    refused = []
     for lane, count in fronts:
         if lane is spared and lane.waiting[-1].deadline > view.now:
             count = min(count, len(lane.waiting) - 1)
         if count:
-            expired = lane.head.deadline <= view.now
-            return Shed(lane, count, "expired" if expired else "deadline", view.work)
-    return None
+            refused.append(Front(lane, count, "expired" if lane.head.deadline <= view.now else "deadline"))
+    return Shed(tuple(refused), view.work) if refused else None
 
 
 def _last_hope(view: View, fronts: Sequence[tuple[Lane, int]]) -> Lane | None:
@@ -155,22 +163,25 @@ def _late_front(view: View, lane: Lane) -> int:
     return count
 
 
+def _head(lane: Lane) -> Pending:
+    return lane.head
+
+
 def _companions(view: View, lane: Lane) -> list[Lane]:
     if lane.family is None:
         return []
     return [other for other in view.lanes if other is not lane and other.family == lane.family]
 
 
-def _limit(view: View, lane: Lane) -> int:
+def _limit(view: View, lane: Lane, *, waiting: int) -> int:
     """Rows that a batch may have.
 
     Several idle workers share those who wait evenly. And who arrives just after a run began waits for its end and
     then for a run of its own: where both do not fit between arrival and deadline, batches as large ruin the next.
     """
-    rows = lane.rows + sum(other.rows for other in _companions(view, lane))
     newest = lane.waiting[-1]
     sustained = lane.profile.rows_within((newest.deadline - newest.arrived) / 2)
-    return max(1, min(view.largest, math.ceil(rows / view.idle), sustained))
+    return max(1, min(view.largest, math.ceil(waiting / view.idle), sustained))
 
 
 def _to_drop(view: View, lane: Lane, *, batch: Batch, limit: int) -> int:
@@ -192,11 +203,10 @@ def _to_drop(view: View, lane: Lane, *, batch: Batch, limit: int) -> int:
 
 
 def _hold_until(view: View, lane: Lane, *, batch: Batch) -> float | None:
-    """Until when to hold a batch back for the next arrival; None: waiting cannot pay."""
+    """Until when to hold a batch of all who wait back for the next arrival; None: waiting cannot pay."""
     profile = lane.profile
-    waiting = lane.rows + sum(other.rows for other in _companions(view, lane))
     best = min(profile.best, view.largest)
-    if not view.defers or batch.until == math.inf or batch.rows >= best or waiting > batch.rows:
+    if not view.defers or batch.until == math.inf or batch.rows >= best:
         return None
     arrival = view.arrivals.get(lane.kin, -math.inf)
     larger = profile.latency(batch.rows + 1)

@@ -18,6 +18,7 @@ PATIENCE = 1.0
 
 _ARRIVAL_GAIN = 0.2
 _MAX_FAMILIES = 256
+_NEVER = float("inf")
 
 
 class Ticket:
@@ -42,11 +43,15 @@ class RequestQueue:
     Attributes:
         nbytes: of all inputs that wait.
         lanes: by key, those where someone waits.
+        work: seconds that one worker needs for all who wait.
+        last_deadline: the latest of those who came since the queue was last empty; minus infinity where nobody waits.
     """
 
     def __init__(self, latencies: Latencies, settings: BatchingSettings) -> None:
         self.lanes: dict[Hashable, Lane] = {}
         self.nbytes = 0
+        self.work = 0.0
+        self.last_deadline = -_NEVER
         self._latencies = latencies
         self._settings = settings
         self._tickets: dict[int, Ticket] = {}
@@ -79,7 +84,10 @@ class RequestQueue:
         self._number += 1
         ticket.pending = Pending(due, self._number, ticket.form.rows, now, deadline)
         self.lanes[lane.key] = lane
+        self.work -= lane.work
         lane.add(ticket.pending)
+        self.work += lane.work
+        self.last_deadline = max(self.last_deadline, deadline)
         self._tickets[self._number] = ticket
         self.nbytes += ticket.nbytes
         if self._settings.latency_target is not None:
@@ -87,10 +95,10 @@ class RequestQueue:
 
     def take(self, lane: Lane, count: int) -> list[Ticket]:
         """The first requests of a lane, which wait no longer."""
+        self.work -= lane.work
         taken = [self._tickets.pop(pending.number) for pending in lane.take(count)]
         self.nbytes -= sum(ticket.nbytes for ticket in taken)
-        if not lane.waiting:
-            del self.lanes[lane.key]
+        self._left(lane)
         return taken
 
     def withdraw(self, ticket: Ticket) -> bool:
@@ -98,10 +106,10 @@ class RequestQueue:
         if self._tickets.pop(ticket.pending.number, None) is None:
             return False
         lane = self.lanes[ticket.key]
+        self.work -= lane.work
         lane.withdraw(ticket.pending)
         self.nbytes -= ticket.nbytes
-        if not lane.waiting:
-            del self.lanes[lane.key]
+        self._left(lane)
         return True
 
     def refresh(self, profile_of: Callable[[Form], Any]) -> None:
@@ -109,28 +117,20 @@ class RequestQueue:
         for lane in self.lanes.values():
             ticket = self._tickets[lane.head.number]
             lane.learn(profile_of(ticket.form))
-
-    @property
-    def last_deadline(self) -> float:
-        """The latest deadline of those who wait last in their lanes; minus infinity where nobody waits."""
-        last = -float("inf")
-        for lane in self.lanes.values():
-            last = max(last, lane.waiting[-1].deadline)
-        return last
-
-    @property
-    def work(self) -> float:
-        """Seconds that one worker needs for all who wait."""
-        work = 0.0
-        for lane in self.lanes.values():
-            work += lane.work
-        return work
+        self.work = sum(lane.work for lane in self.lanes.values())
 
     def view(self, *, now: float, idle: int, workers: int, largest: int) -> View:
         """What a decision is made on; ``largest``: rows in a batch."""
         defers = self._settings.latency_target is not None
         arrivals = {family: last + interval for family, (last, interval) in self._arrivals.items()} if defers else {}
         return View(now, idle, workers, list(self.lanes.values()), largest, defers, arrivals)
+
+    def _left(self, lane: Lane) -> None:
+        self.work += lane.work
+        if not lane.waiting:
+            del self.lanes[lane.key]
+        if not self.lanes:
+            self.work, self.last_deadline = 0.0, -_NEVER
 
     def _note_arrival(self, family: Hashable, now: float) -> None:
         last, interval = self._arrivals.get(family, (now, float("inf")))

@@ -42,6 +42,8 @@ def choose(lane: Lane, companions: Sequence[Lane], *, limit: int, now: float) ->
         now: seconds.
     """
     best = of_lane(lane, limit=limit, now=now)
+    if not lane.profile.pays:
+        return best
     near = [other for other in companions if lane.length / MOST_PADDED <= other.length <= lane.length * MOST_PADDED]
     if not near or limit <= lane.head.rows:
         return best
