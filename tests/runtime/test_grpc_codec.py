@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tritonclient.utils import serialize_byte_tensor
 
-from openclaw.errors import InvalidRequest, RequestError
+from openclaw.errors import InvalidRequest, RequestError, RequestTooLarge
 from openclaw.graph.signature import NUMPY_OF
 from openclaw.serving.grpc import codec, wire
 from openclaw.serving.grpc import inference_pb2 as pb
@@ -560,3 +560,15 @@ def test_no_more_than_so_many_messages_are_remembered() -> None:
     known = [message for message in messages if repeats.read(message) is not None]
     assert 0 < len(known) <= MAX_KNOWN
     assert messages[-1] in known
+
+
+def test_a_long_message_that_is_cut_short_is_refused() -> None:
+    whole = request(inputs=[tensor("UINT8", (19_000,))], raw_input_contents=[bytes(20_000)]).SerializeToString()
+    assert isinstance(attempted(whole[:-1000]), RequestError)
+    assert "the message is not a ModelInferRequest" in str(attempted(whole[:-1000]))
+
+
+def test_an_answer_that_no_message_can_hold_is_refused_before_it_is_written() -> None:
+    rows = np.broadcast_to(np.zeros(1, np.float64), (2**27, 3))
+    with pytest.raises(RequestTooLarge, match="the answer has 3221225472 bytes"):
+        codec.encode(InferResponse("m", "1", (Tensor("y", "FP64", rows, True),)))

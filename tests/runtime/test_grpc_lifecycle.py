@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,35 @@ async def test_a_stopping_server_fails_no_call_of_clients_that_can_go_elsewhere(
             ended.set()
             await asyncio.gather(*asking)
             assert digits.numbers.execution_count + other.numbers.execution_count == answered
+
+
+async def _is_refused(call: Awaitable[Any]) -> bool:
+    try:
+        await call
+    except grpc.aio.AioRpcError:
+        return True
+    return False
+
+
+async def test_calls_beyond_the_limit_are_refused_and_later_ones_answered(digits: OneModel) -> None:
+    async with (
+        serve(digits, settings=Settings(max_calls=2)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        digits.open.clear()
+        held = [model_infer(channel)(message()) for _ in range(2)]
+        await until(lambda: len(digits.coming) == 2)
+        error = await refused(model_infer(channel)(message()))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        digits.open.set()
+        for call in held:
+            assert (await call).model_name == "digits"
+        # The server counts a call's end a moment after its client has the answer.
+        health = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(10):
+            while await _is_refused(health.Check(health_pb2.HealthCheckRequest())):
+                pass
+        assert (await model_infer(channel)(message())).model_name == "digits"
 
 
 async def test_processes_can_share_a_port(digits: OneModel, models: Any) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from openclaw.errors import InvalidRequest
+from openclaw.errors import InvalidRequest, RequestTooLarge
 from openclaw.graph.signature import NUMPY_OF
 from openclaw.serving.grpc import contents, wire
 from openclaw.serving.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
@@ -43,6 +43,8 @@ MANY = 10_000
 """Strings that take milliseconds to encode."""
 _MAX_SIZE = 2**31 - 1
 _MAX_RANK = 64
+_LONGEST_ANSWER = 2**31 - 2**20
+"""Bytes of tensors: no protocol buffer may have 2 GiB, and there is more in it than tensors."""
 
 _REGION, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 _MEMORY = frozenset({_REGION, _OFFSET, _SIZE})
@@ -116,16 +118,23 @@ def encode(response: InferResponse) -> bytes:
 
     Raises:
         InvalidRequest: an output is larger than the shared memory given for it.
+        RequestTooLarge: the answer is larger than a message may be.
     """
     described = []
+    size, plain = 0, not response.parameters
     for tensor in response.outputs:
-        if tensor.parameters or tensor.region is not None:
-            break
         described.append((tensor.name, tensor.datatype, tensor.array.shape))
-    if response.parameters or len(described) < len(response.outputs):
-        head = _head(response).SerializeToString()
-    else:
+        if tensor.region is None:
+            size += tensor.array.nbytes
+        plain = plain and tensor.region is None and not tensor.parameters
+    if size > _LONGEST_ANSWER:
+        raise RequestTooLarge(
+            f"the answer has {size} bytes; a gRPC message holds {_LONGEST_ANSWER}: ask for fewer rows or outputs"
+        )
+    if plain:
         head = _plain_head(response.model_name, response.model_version, tuple(described))
+    else:
+        head = _head(response).SerializeToString()
     if response.id:
         # Fields may come in any order, so the part before it can be the same for all requests.
         head += ModelInferResponse(id=response.id).SerializeToString()

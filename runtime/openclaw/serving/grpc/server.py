@@ -102,7 +102,9 @@ class GrpcServer:
         try:
             port: int = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise ConfigInvalid(f"gRPC cannot listen on {address}; another process may, or it is not ours") from error
+            raise ConfigInvalid(
+                f"gRPC cannot listen on {address}: the port is taken, or the address is not this machine's"
+            ) from error
         await server.start()
         self._server = server
         return port
