@@ -114,6 +114,36 @@ def test_a_model_takes_bfloat16_as_bits_as_an_array_and_as_numbers(models: Any, 
     np.testing.assert_array_equal(got, bits, strict=True)
 
 
+@pytest.mark.parametrize(
+    "given_",
+    [
+        [["grün", "b"]],
+        np.array([["grün", "b"]]),
+        np.array([["grün", "b"]], dtype=object),
+        np.array([["grün".encode(), b"b"]]),
+        np.array([["grün".encode(), "b"]], dtype=object),
+    ],
+    ids=["list", "text", "object", "bytes", "mixed"],
+)
+def test_a_model_takes_strings_as_text_and_as_utf8(models: Any, given_: Any) -> None:
+    got = Model.from_file(models.identity(TensorProto.STRING)).run({"x": given_})["y"]
+    np.testing.assert_array_equal(got, np.array([["grün", "b"]], dtype=object), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("given_", "says"),
+    [
+        (np.array([[b"a", b"\xff"]], dtype=object), "input 'x' holds bytes that are not UTF-8"),
+        (np.array([[b"a", b"\xff"]]), "input 'x' holds bytes that are not UTF-8"),
+        (np.array([["a", 7]], dtype=object), "input 'x' holds int; the model takes strings"),
+        (np.array([[1.0, 2.0]]), "input 'x' holds float; the model takes strings"),
+    ],
+)
+def test_what_is_no_string_is_refused(models: Any, given_: Any, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        Model.from_file(models.identity(TensorProto.STRING)).run({"x": given_})
+
+
 def save(path: Path, inputs: dict[str, int], nodes: list[onnx.NodeProto], *, outputs: dict[str, int]) -> Path:
     taken, given_ = (
         [helper.make_tensor_value_info(name, datatype, ["N"]) for name, datatype in tensors.items()]

@@ -98,7 +98,9 @@ class Model:
         if spec is None:
             raise InvalidRequest(f"there is no input {name!r}; the model takes {_listed(self.signature.inputs)}")
         array = _as_array(value, spec)
-        if array.dtype != spec.dtype and not (spec.datatype == "BYTES" and array.dtype.kind in "US"):
+        if spec.datatype == "BYTES":
+            array = _as_strings(array, name)
+        elif array.dtype != spec.dtype:
             raise InvalidRequest(f"input {name!r} is {array.dtype}; the model takes {spec.dtype} ({spec.datatype})")
         if not spec.accepts(array.shape):
             raise InvalidRequest(
@@ -137,6 +139,21 @@ def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:
         return np.asarray(value, dtype=spec.dtype) if fits else array
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"input {spec.name!r} does not fit {spec.datatype}: {error}") from error
+
+
+def _as_strings(array: Array, name: str) -> Array:
+    """What onnxruntime takes as strings: it would write bytes as Python shows them, ``b'...'``."""
+    if array.dtype.kind == "U":
+        return array
+    items = array.ravel().tolist()
+    try:
+        strings = [item.decode() if isinstance(item, bytes) else item for item in items]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"input {name!r} holds bytes that are not UTF-8: {error.reason}") from error
+    for item in strings:
+        if not isinstance(item, str):
+            raise InvalidRequest(f"input {name!r} holds {type(item).__name__}; the model takes strings (BYTES)")
+    return np.array(strings, dtype=object).reshape(array.shape)
 
 
 def _check_fits(path: Path, grant: Grant) -> None:
