@@ -26,7 +26,7 @@ _SPARE = 4
 _POLL = 0.05  # seconds
 _SETTLE = 60.0  # seconds
 _LOOK = 0.4  # seconds over which a server is idle or not
-_IDLE = 0.15  # of a core
+_IDLE = 0.3  # of a core; LitServe takes half of that when it has nothing to do
 
 
 class ServerError(Exception):

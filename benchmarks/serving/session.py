@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from benchmarks.serving.verdicts import CONNECTIONS
 OBJECTIVE = 0.5
 """Seconds, from when a sentence was due."""
 _SENTENCES = 64
+_AT_ONCE = 6  # requests of the check
 _CALIBRATION = 2.0  # seconds
 
 
@@ -86,7 +90,7 @@ class Session:
     def _check(self) -> None:
         """Starts each once; one that does not start or answers wrongly is left out, and the reason kept."""
         for model in self.plan.models:
-            expected = _expected(model)
+            expected = _expected(model, _AT_ONCE)
             for subject in self.subjects:
                 for variant in subject.variants_for(model):
                     more = self.plan.arguments if model is BERT and subject.kind == "ours" else ()
@@ -98,20 +102,17 @@ class Session:
             self.capacity = _engine_rate(BERT, _CALIBRATION * 3)
             self.say(f"check: {LOOP}: {self.capacity:.1f} sentences/s")
 
-    def _check_one(self, served: Served, expected: Arrays) -> None:
+    def _check_one(self, served: Served, expected: Sequence[Arrays]) -> None:
         try:
-            with running(served, _request(served, binary=False), expected=expected) as server:
+            with running(served, _request(served, binary=False), expected=expected[0]) as server:
                 told = f"answers rightly after {server.ready:.1f} s"
-                if served.subject.binary:
-                    answer = wire.ask(server.port, _request(served, binary=True))
-                    if wrong := differences(answer, expected):
-                        raise ServerError(f"{served.name} answers wrongly in binary: {wrong}")
+                _check_at_once(served, server, expected)
                 if served.model is MLP:
                     request = _request(served, binary=False)
                     done = closed_loop(server.port, request, connections=CONNECTIONS, seconds=_CALIBRATION)
                     self.tops[served.name] = done.rate
                     told += f", about {done.rate:.0f} requests/s"
-        except (ServerError, OSError, wire.StatusError) as error:
+        except (ServerError, OSError, HTTPException, wire.StatusError) as error:
             self.left_out.append(f"{served.name}, {served.model.name}: {error}")
             self.say(f"check: {served.model.name}: {served.name} is left out: {error}")
         else:
@@ -213,23 +214,35 @@ def samples_of(model: ServedModel, count: int) -> list[Arrays]:
 
 
 def _request(served: Served, *, binary: bool) -> wire.Post:
-    arrays = samples_of(served.model, 1)[0]
-    return wire.post(served.model.name, padded(arrays) if served.variant.padded else arrays, binary=binary)
+    return _post(served, samples_of(served.model, 1)[0], binary=binary)
 
 
 def _sentences(served: Served) -> list[bytes]:
-    sentences = samples_of(served.model, _SENTENCES)
-    if served.variant.padded:
-        sentences = [padded(each) for each in sentences]
-    return [wire.post(served.model.name, each, binary=False).encoded() for each in sentences]
+    return [_post(served, each, binary=False).encoded() for each in samples_of(served.model, _SENTENCES)]
 
 
-def _expected(model: ServedModel) -> Arrays:
-    """What onnxruntime alone answers to the request that every server is checked with."""
-    path = model.file()
-    session = engine.session(engine.Options(path, model.name, 0, model.threads or cores(), 1, 0))
-    results = session.run(None, samples_of(model, 1)[0])
-    return dict(zip([each.name for each in session.get_outputs()], results, strict=True))
+def _post(served: Served, arrays: Arrays, *, binary: bool) -> wire.Post:
+    return wire.post(served.model.name, padded(arrays) if served.variant.padded else arrays, binary=binary)
+
+
+def _expected(model: ServedModel, count: int) -> list[Arrays]:
+    """What onnxruntime alone answers to the requests that every server is checked with."""
+    session = engine.session(engine.Options(model.file(), model.name, 0, model.threads or cores(), 1, 0))
+    names = [each.name for each in session.get_outputs()]
+    return [dict(zip(names, session.run(None, each), strict=True)) for each in samples_of(model, count)]
+
+
+def _check_at_once(served: Served, server: Server, expected: Sequence[Arrays]) -> None:
+    """Asks different things at the same time: each has to get its own answer, however the server batches them."""
+    encodings = (False, True) if served.subject.binary else (False,)
+    for binary in encodings:
+        requests = [_post(served, each, binary=binary) for each in samples_of(served.model, len(expected))]
+        with ThreadPoolExecutor(len(requests)) as clients:
+            answers = list(clients.map(functools.partial(wire.ask, server.port), requests))
+        for answer, right in zip(answers, expected, strict=True):
+            if wrong := differences(answer, right):
+                encoding = "binary" if binary else "JSON"
+                raise ServerError(f"{served.name} answers {len(requests)} at once wrongly in {encoding}: {wrong}")
 
 
 def _engine_rate(model: ServedModel, seconds: float) -> float:

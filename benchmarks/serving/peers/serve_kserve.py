@@ -1,17 +1,20 @@
 """KServe's Python server 0.21 with a model of a few lines.
 
-Settings: one uvicorn worker, gRPC, latency log and access log off, inference on the loop where it is shorter than a
-hop, else in a thread. It has binary tensors. Its batcher is another process's (the Go agent, V1 protocol only), so
-there is none here.
+Settings: one uvicorn worker on uvloop, no gRPC, inference on the loop where it is shorter than a hop, else in a thread.
+Its three log lines a request (two timings, one access) are off, which is more than its options can say. It listens on
+every address by itself, and is held to loopback here. It has binary tensors. Its batcher is another process's (the Go
+agent, V1 protocol only), so there is none here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from benchmarks.serving.peers import engine
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # type: ignore[import-not-found]
+from kserve.protocol.rest import server as rest_server  # type: ignore[import-not-found]
 
 
 class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment that is checked
@@ -42,6 +45,8 @@ class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment tha
 def main() -> None:
     """Serves until told to stop."""
     options = engine.parsed()
+    config = rest_server.uvicorn.Config
+    rest_server.uvicorn.Config = lambda app, **told: config(app, **{**told, "host": "127.0.0.1", "access_log": False})
     server = ModelServer(
         http_port=options.port,
         enable_grpc=False,
@@ -50,6 +55,7 @@ def main() -> None:
         access_log_format=None,
         event_loop="uvloop",
     )
+    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     server.start([Onnx(options)])
 
 
