@@ -131,7 +131,9 @@ class _Port(click.ParamType[int | None]):
 @click.option(
     "--port", type=_Port(), envvar="OPENCLAW_PORT", help="Port to listen on; 0 takes a free one. [default: 8080]"
 )
-@click.option("--grpc-port", type=int, help="Port for gRPC; 0 takes a free one. [default: no gRPC]")
+@click.option(
+    "--grpc-port", type=_Port(), envvar="OPENCLAW_GRPC_PORT", help="Port for gRPC; 0 takes a free one. [default: none]"
+)
 @click.option("--host", envvar="OPENCLAW_HOST", help="Address to listen on. [default: 0.0.0.0]")
 @click.option("--threads", type=int, help="Threads for one inference. [default: this process's cores / workers]")
 @click.option("--workers", type=int, help="Processes that share the port. [default: 1]")

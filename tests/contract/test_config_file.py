@@ -58,6 +58,12 @@ def test_every_file_that_is_rendered_is_understood_and_says_what_the_user_wrote(
     assert config.model.warmup.requests == model.get("warmup", {}).get("requests", 1)
     assert config.server.workers == runtime.get("workers", 1)
     assert config.server.threads == runtime.get("threads")
+    assert config.server.grpc_port == (8081 if runtime.get("grpc") else None)
+    batching, wanted = config.model.batching, runtime.get("batching", {})
+    assert batching.max_batch_size == wanted.get("maxBatchSize", 32)
+    assert (batching.latency_target_seconds or 0) * 1000 == pytest.approx(wanted.get("latencyTargetMilliseconds", 0))
+    assert batching.max_queue_length == wanted.get("maxQueueLength", 1024)
+    assert (batching.padding, batching.mask) == (wanted.get("padding", "auto"), wanted.get("mask"))
 
 
 EXTREMES: dict[str, Manifest] = {
