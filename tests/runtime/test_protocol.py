@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -160,6 +160,46 @@ def test_almost_requests_are_refused_or_understood(document: Any, rest: bytes, b
     except ValueError:
         return
     refused_or_bound(text + rest if binary else text, str(len(text)) if binary else None)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
+    """A right request with binary tensors after one accident on its way."""
+    request_ = draw(requests())
+    encoded = encode_request(
+        request_._replace(inputs=tuple(tensor._replace(binary=True) for tensor in request_.inputs))
+    )
+    body, length = bytearray(encoded.body), encoded.header_length or 0
+    place = draw(st.integers(0, len(body) - 1))
+    match draw(st.sampled_from(["flip", "cut", "insert", "append", "length"])):
+        case "flip":
+            body[place] ^= 1 << draw(st.integers(0, 7))
+        case "cut":
+            del body[place : place + draw(st.integers(1, 8))]
+        case "insert":
+            body[place:place] = draw(st.binary(min_size=1, max_size=8))
+        case "append":
+            body += draw(st.binary(min_size=1, max_size=8))
+        case _:
+            length += draw(st.integers(-8, 8))
+    return bytes(body), str(length)
+
+
+@settings(max_examples=400)
+@given(damaged())
+def test_a_damaged_request_is_refused_or_consistent(sent: tuple[bytes, str]) -> None:
+    try:
+        request_ = decode_request(*sent)
+    except InvalidRequest:
+        return
+    assert request_.inputs
+    for tensor in request_.inputs:
+        assert tensor.array.dtype == NUMPY_OF[tensor.datatype]
+        assert tensor.datatype == "BYTES" or tensor.array.nbytes <= len(sent[0])
+    back = decoded(encode_request(request_))
+    assert [tensor.array.tobytes() for tensor in back.inputs if tensor.datatype != "BYTES"] == [
+        tensor.array.tobytes() for tensor in request_.inputs if tensor.datatype != "BYTES"
+    ]
 
 
 def request_of(**tensor: object) -> bytes:
