@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable
@@ -248,6 +249,12 @@ async def test_processes_can_share_a_port(digits: OneModel, models: Any) -> None
                 await asyncio.gather(*[ask() for _ in range(8)])
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 AFTER_A_FORK = """
 import asyncio, os, sys
 from pathlib import Path
@@ -279,3 +286,22 @@ def test_processes_forked_after_import_and_load_can_serve(models: Any) -> None:
     arguments = [sys.executable, "-c", AFTER_A_FORK, str(models.digits()), str(Path(__file__).parents[1])]
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert ended.stdout.strip() == "[0, 0]", ended.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_serves_grpc_and_ends_well_under_its_calls(models: Any, start_server: Any, workers: int) -> None:
+    arguments = ("--grpc-port", free_port(), "--workers", workers, "--drain-delay", 0)
+    server = start_server(models.digits(), *arguments).wait_ready()
+    address = f"127.0.0.1:{arguments[1]}"
+    with grpc.insecure_channel(address) as channel:
+        infer = channel.unary_unary(SERVICE + "ModelInfer")
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = pb.ModelInferResponse.FromString(infer(message().SerializeToString(), timeout=20))
+        assert answer.raw_output_contents[0] == expected(models).tobytes()
+        serving = health.Check(health_pb2.HealthCheckRequest(service="digits"), timeout=20)
+        assert serving.status == health_pb2.HealthCheckResponse.SERVING
+        assert server.stop() == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(message().SerializeToString(), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "Traceback" not in server.log
