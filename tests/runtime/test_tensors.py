@@ -254,6 +254,17 @@ def test_the_quick_way_takes_what_the_careful_one_takes_and_gives_the_same(datat
     np.testing.assert_array_equal(quick, careful, strict=True)
 
 
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 8192, 10_000])
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "UINT64"])
+def test_long_lists_are_read_whole(datatype: str, count: int) -> None:
+    data = [number % 100 for number in range(count)]
+    array = decode_plain(data, datatype, [count])
+    assert array is not None
+    np.testing.assert_array_equal(array, np.array(data, NUMPY_OF[datatype]), strict=True)
+    data[-1] = 10**30
+    assert decode_plain(data, "FP16", [count]) is decode_plain(data, "INT8", [count]) is None
+
+
 @pytest.mark.parametrize("datatype", sorted(NUMPY_OF.keys() - {"BOOL", "BYTES", "BF16"}))
 def test_usual_numbers_are_taken_the_quick_way(datatype: str) -> None:
     assert decode_plain([0, 1, 2], datatype, [1, 3]) is not None

@@ -17,6 +17,7 @@ from openclaw.graph.signature import NUMPY_OF
 from openclaw.serving.shown import shown
 
 _LENGTH = 4
+_PIECE = 4096
 
 _NUMBERS: set[type] = {int, float}
 _INTEGERS: set[type] = {int}
@@ -53,10 +54,20 @@ def decode_plain(data: list[Any], datatype: str, shape: Sequence[Any]) -> Array 
         return None
     try:
         # It checks every number's range on the way, and takes half the time of numpy's reading of a list.
-        packed = struct.pack(f"<{len(data)}{code}", *data)
+        packed = struct.pack(f"<{len(data)}{code}", *data) if len(data) <= _PIECE else _pack_long(data, code)
     except (struct.error, OverflowError):
         return None
     return np.frombuffer(packed, NUMPY_OF[datatype]).reshape(shape)
+
+
+def _pack_long(data: list[Any], code: str) -> bytearray:
+    """The same piece by piece: at once, the arguments would take as much memory as the list."""
+    size = struct.calcsize(f"<{code}")
+    packed = bytearray(len(data) * size)
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE]
+        struct.pack_into(f"<{len(piece)}{code}", packed, start * size, *piece)
+    return packed
 
 
 def _is_plain(shape: Sequence[Any], count: int) -> bool:
