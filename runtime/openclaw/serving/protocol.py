@@ -46,6 +46,7 @@ __all__ = [
     "decode_request",
     "encode_request",
     "encode_response",
+    "json_length",
     "metadata",
 ]
 
@@ -161,16 +162,24 @@ def metadata(name: str, version: str, signature: Signature) -> dict[str, Any]:
     }
 
 
+def json_length(header_length: str, size: int) -> int:
+    """The bytes of JSON at the beginning of a body of ``size`` bytes, from the text of its header.
+
+    Raises:
+        InvalidRequest: the header is not the length of a part of the body.
+    """
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
+        raise InvalidRequest(f"{HEADER_LENGTH} is {header_length[:40]!r}; a number of bytes is needed")
+    length = int(header_length)
+    if length > size:
+        raise InvalidRequest(f"{HEADER_LENGTH} is {length}; the body has only {size} bytes")
+    if length == 0:
+        raise InvalidRequest(f"{HEADER_LENGTH} is 0; requests without a JSON header are not supported")
+    return length
+
+
 def _split(body: bytes | bytearray, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
-    length = len(body)
-    if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
-            raise InvalidRequest(f"{HEADER_LENGTH} is {header_length[:40]!r}; a number of bytes is needed")
-        length = int(header_length)
-        if length > len(body):
-            raise InvalidRequest(f"{HEADER_LENGTH} is {length}; the body has only {len(body)} bytes")
-        if length == 0:
-            raise InvalidRequest(f"{HEADER_LENGTH} is 0; requests without a JSON header are not supported")
+    length = len(body) if header_length is None else json_length(header_length, len(body))
     view = memoryview(body)
     try:
         document = orjson.loads(view[:length])
