@@ -15,6 +15,9 @@ def shown(value: object, *, absent: str = "missing") -> str:
         value: what ``orjson.loads`` gave; others are shown as Python has them.
         absent: how None is called: a field that is not there, or an element that is ``null``.
     """
+    # Names of tensors come here on every request's way.
+    if isinstance(value, str) and len(value) <= _LONGEST - 2 and value.isidentifier():
+        return f'"{value}"'
     if value is None:
         return absent
     if isinstance(value, dict):
