@@ -135,7 +135,8 @@ class Models:
         ]
 
     async def load(self, name: str) -> None:
-        self.find(name, None) if name not in self.out else self.out.discard(name)
+        self.out.discard(name)
+        self.find(name, None)
 
     async def unload(self, name: str) -> None:
         self.find(name, None)
