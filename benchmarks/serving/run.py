@@ -32,8 +32,8 @@ Who serves       openclaw; MLServer, KServe's server, LitServe and PyTriton, eac
                  a bare onnxruntime loop: the ceiling
 \b
 Begin with:
-  python -m benchmarks.serving.run compare --quick              minutes, to see that all work
-  python -m benchmarks.serving.run compare                      the figures; an hour or more
+  python -m benchmarks.serving.run compare --quick              minutes, to see that all works
+  python -m benchmarks.serving.run compare                      the figures; about two hours
   python -m benchmarks.serving.run compare --only openclaw --model mlp
   python -m benchmarks.serving.run memory | gc | coldstart | sigterm
 
@@ -66,7 +66,7 @@ def peers() -> None:
 
 @main.command()
 @click.option("--rounds", "-r", default=5, show_default=True, help="Times that all is measured, by turns.")
-@click.option("--seconds", "-s", default=4.0, show_default=True, help="Of one load on the MLP; others 3 times that.")
+@click.option("--seconds", "-s", default=4.0, show_default=True, help="Of one load on the MLP; others 4 times that.")
 @click.option("--only", multiple=True, type=click.Choice([each.name for each in SUBJECTS]), help="Of these subjects.")
 @click.option("--model", multiple=True, type=click.Choice([each.name for each in MODELS]), help="Of these models.")
 @click.option("--serve-bert", default="", metavar="OPTIONS", help="More options of `openclaw serve`, for BERT alone.")

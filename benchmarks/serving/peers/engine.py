@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,11 @@ def parsed() -> Options:
     for number in ("--port", "--threads", "--batch", "--spare"):
         parser.add_argument(number, type=int, default=1)
     return Options(**vars(parser.parse_args()))
+
+
+def pool() -> ThreadPoolExecutor | None:
+    """Threads for inferences that would hold the event loop up, one for each core; None where a hop takes longer."""
+    return None if parsed().small else ThreadPoolExecutor(os.cpu_count())
 
 
 def session(options: Options) -> Any:

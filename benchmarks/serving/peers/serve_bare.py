@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,7 +108,7 @@ def main() -> None:
     Bare.options = engine.parsed()
     Bare.session = engine.session(Bare.options)
     Bare.outputs = [each.name for each in Bare.session.get_outputs()]
-    Bare.pool = None if Bare.options.small else ThreadPoolExecutor(os.cpu_count())
+    Bare.pool = engine.pool()
     gc.freeze()
     uvloop.run(_serve(Bare.options.port))
 

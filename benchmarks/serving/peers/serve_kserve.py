@@ -1,6 +1,7 @@
 """KServe's Python server 0.21 with a model of a few lines.
 
-Settings: one uvicorn worker on uvloop, no gRPC, inference on the loop where it is shorter than a hop, else in a thread.
+Settings: one uvicorn worker on uvloop, no gRPC, inference on the loop where it is shorter than a hop, else in one of as
+many threads as cores (its own setting for them is lost when it starts its event loop).
 Its three log lines a request (two timings, one access) are off, which is more than its options can say. It listens on
 every address by itself, and is held to loopback here. It has binary tensors. Its batcher is another process's (the Go
 agent, V1 protocol only), so there is none here.
@@ -22,7 +23,7 @@ class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment tha
 
     def __init__(self, options: engine.Options) -> None:
         super().__init__(options.name)
-        self._small = options.small
+        self._pool = engine.pool()
         self._session = engine.session(options)
         self._outputs = [each.name for each in self._session.get_outputs()]
         self.ready = True
@@ -30,10 +31,11 @@ class Onnx(Model):  # type: ignore[misc]  # kserve is not in the environment tha
     async def predict(self, payload: InferRequest, headers: Any = None, response_headers: Any = None) -> InferResponse:
         """One inference; outputs are binary where the request asked for that."""
         arrays = {each.name: each.as_numpy() for each in payload.inputs}
-        if self._small:
+        if self._pool is None:
             results = self._session.run(self._outputs, arrays)
         else:
-            results = await asyncio.to_thread(self._session.run, self._outputs, arrays)
+            loop = asyncio.get_running_loop()
+            results = await loop.run_in_executor(self._pool, self._session.run, self._outputs, arrays)
         outputs = []
         for name, array in zip(self._outputs, results, strict=True):
             output = InferOutput(name, list(array.shape), "FP32")

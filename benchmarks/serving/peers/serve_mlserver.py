@@ -2,8 +2,8 @@
 
 Settings, each the better one here: no parallel workers (on two cores the queues between processes cost more than they
 bring), metrics, debug, access log and gzip off, uvloop as its own command line installs it, inference on the loop where
-it is shorter than a hop, else in a thread. Its adaptive batching, where it is asked for, waits at most 5 ms, or 1 ms
-for the small model; it joins requests of one shape only. It has no binary tensors over HTTP.
+it is shorter than a hop, else in one of as many threads as cores. Its adaptive batching, where it is asked for, waits at
+most 5 ms, or 1 ms for the small model; it joins requests of one shape only. It has no binary tensors over HTTP.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ class Onnx(MLModel):  # type: ignore[misc]  # mlserver is not in the environment
 
     async def load(self) -> bool:
         """Opens the session."""
-        self._options = engine.parsed()
-        self._session = engine.session(self._options)
+        self._pool = engine.pool()
+        self._session = engine.session(engine.parsed())
         self._outputs = [each.name for each in self._session.get_outputs()]
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """One inference, of one request or of a batch that mlserver made."""
         arrays = {each.name: NumpyCodec.decode_input(each) for each in payload.inputs}
-        if self._options.small:
+        if self._pool is None:
             results = self._session.run(self._outputs, arrays)
         else:
-            results = await asyncio.to_thread(self._session.run, self._outputs, arrays)
+            loop = asyncio.get_running_loop()
+            results = await loop.run_in_executor(self._pool, self._session.run, self._outputs, arrays)
         outputs = [NumpyCodec.encode_output(name, each) for name, each in zip(self._outputs, results, strict=True)]
         return InferenceResponse(model_name=self.name, outputs=outputs)
 
