@@ -13,6 +13,7 @@ from batching.queueing import NEVER, Arrival, Server, poisson
 from openclaw.serving.batching.lanes import Lane, Pending
 from openclaw.serving.batching.policy import Dispatch, Front, Shed, View, Wait, decide, expected_wait
 from openclaw.serving.batching.profile import Point, Profile
+from openclaw.serving.batching.selection import choose
 
 REASONS = {"deadline", "expired"}
 
@@ -81,9 +82,12 @@ def test_no_batch_is_larger_than_allowed_unless_it_is_one_request(load: list[Arr
 def test_nobody_overtakes_whoever_is_due_earlier_in_a_lane(load: list[Arrival], how: dict[str, object]) -> None:
     def check(view: View, decision: object) -> None:
         if isinstance(decision, Dispatch):
+            taken = 0
             for lane, count in decision.batch.takes:
                 assert count >= 1
                 assert lane.waiting == sorted(lane.waiting)
+                taken += sum(request.rows for request in lane.waiting[:count])
+            assert taken == decision.batch.rows
             heads = {lane.key for lane, _ in decision.batch.takes}
             # Whoever is due first of all is in it, unless it is held back for the next arrival.
             assert view.defers or min(view.lanes, key=lambda lane: lane.head).key in heads
@@ -175,6 +179,48 @@ def test_a_short_sequence_is_not_filled_up_to_a_much_longer_one() -> None:
     load = [Arrival(0.0, length=8), Arrival(0.0, length=64), Arrival(0.0, length=8)]
     server = Server(affine).serve(load)
     assert sorted(sorted(numbers) for _, _, numbers in server.batches) == [[0, 2], [1]]
+
+
+class TestSharingARun:
+    """Sequences of different lengths, where every run takes about the same time: all that fit should share one."""
+
+    def lane(self, length: int, *requests: tuple[float, int]) -> Lane:
+        profile = Profile(tuple(Point(rows, 0.010 + 0.0001 * rows, 5) for rows in (1, 2, 4, 8)))
+        lane = Lane(length, profile, "sequences", length)
+        for number, (deadline, rows) in enumerate(requests):
+            lane.add(Pending(deadline, 100 * length + number, rows, 0.0, deadline))
+        return lane
+
+    def taken(self, lane: Lane, *others: Lane) -> dict[int, int]:
+        batch = choose(lane, others, limit=8, now=0.0)
+        rows = sum(request.rows for taken, count in batch.takes for request in taken.waiting[:count])
+        assert batch.rows == rows
+        return {taken.length: count for taken, count in batch.takes}
+
+    def test_all_that_fit_share_it(self) -> None:
+        assert self.taken(self.lane(8, (1.0, 1)), self.lane(9, (1.1, 1)), self.lane(10, (1.2, 1), (1.3, 1))) == {
+            8: 1,
+            9: 1,
+            10: 2,
+        }
+
+    def test_whoever_would_be_late_in_it_is_not_in_it(self) -> None:
+        head, tight = self.lane(8, (0.0101, 1)), self.lane(9, (0.5, 1))
+        assert self.taken(head, tight) == {8: 1}
+        assert self.taken(self.lane(9, (0.5, 1)), self.lane(8, (0.5001, 1))) == {9: 1, 8: 1}
+
+    def test_one_that_does_not_fit_is_not_overtaken_by_those_behind_it(self) -> None:
+        assert self.taken(self.lane(8, (1.0, 1)), self.lane(9, (1.1, 8), (1.2, 1)), self.lane(10, (1.3, 1))) == {
+            8: 1,
+            10: 1,
+        }
+
+    def test_those_more_than_twice_as_long_are_left_to_themselves(self) -> None:
+        assert self.taken(self.lane(8, (1.0, 1)), self.lane(17, (1.1, 1)), self.lane(3, (1.1, 1))) == {8: 1}
+
+    def test_a_batch_is_as_long_as_its_longest(self) -> None:
+        lanes = [self.lane(length, (1.0 + length, 1)) for length in (8, 11, 12)]
+        assert choose(lanes[0], lanes[1:], limit=2, now=0.0).length == 11
 
 
 class TestHoldingBack:

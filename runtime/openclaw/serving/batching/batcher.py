@@ -166,7 +166,7 @@ class Batcher:
         nbytes = 0
         for array in arrays.values():
             nbytes += array.nbytes
-        if nbytes <= self._inline.nbytes and not self._running and not self._queue and deadline is None:
+        if nbytes <= self._inline.nbytes and not self._running and not self._queue.lanes and deadline is None:
             return self._run_inline(arrays, outputs)
         return self._enter(arrays, outputs, nbytes=nbytes, deadline=deadline)
 
