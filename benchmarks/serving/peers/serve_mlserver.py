@@ -2,7 +2,7 @@
 
 Settings, each the better one here: no parallel workers (on two cores the queues between processes cost more than they
 bring), metrics, debug, access log and gzip off, uvloop as its own command line installs it, inference on the loop where
-it is shorter than a hop, else in one of as many threads as cores. Its adaptive batching, where it is asked for, waits at
+it is shorter than a hop, else in one of as many threads as cores. Its adaptive batching, where asked for, waits at
 most 5 ms, or 1 ms for the small model; it joins requests of one shape only. It has no binary tensors over HTTP.
 """
 
