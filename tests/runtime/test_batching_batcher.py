@@ -17,7 +17,7 @@ from openclaw.execute.session import Array
 from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.hop import measure_hop
 from openclaw.serving.batching.layout import Layout
-from openclaw.serving.batching.measuring import ModelProfile
+from openclaw.serving.batching.measuring import ModelProfile, unmeasured
 from openclaw.serving.batching.profile import Point, Profile, batch_sizes
 from openclaw.serving.batching.settings import BatchingSettings
 from simulation import virtualtime
@@ -365,6 +365,36 @@ async def test_an_executor_that_was_shut_down_is_told_as_such(model: Doubling) -
     executor.shutdown()
     for answer in await asyncio.gather(*[later(batcher, value) for value in range(20)], return_exceptions=True):
         assert isinstance(answer, NotReady)
+
+
+async def test_what_is_measured_while_it_serves_is_adopted_and_nobody_is_lost(model: Doubling) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        settings = BatchingSettings(max_batch_size=8)
+        batcher = Batcher(model.run, profile=unmeasured(), settings=settings, executor=executor, hop=0.0)
+        before = [later(batcher, value, rows=2) for value in range(3)]
+        await until(lambda: batcher.running == 1)
+        batcher.adopt(profile(paying))
+        after = [later(batcher, value, rows=2) for value in range(3, 6)]
+        model.gate.set()
+        answers = await asyncio.gather(*before, *after)
+    assert sorted(model.runs) == [2, 2, 2, 6]
+    assert [float(y[1, 0]) for (y,) in answers] == [2.0 * value for value in range(6)]
+
+
+async def test_a_batch_that_runs_already_keeps_the_layout_that_it_was_made_with(
+    make: Callable[..., Batcher], model: Doubling
+) -> None:
+    batcher = make()
+    first = later(batcher, 1)
+    await until(lambda: batcher.running == 1)
+    rest = [later(batcher, value) for value in (2, 3, 4)]
+    model.gate.set()
+    await first
+    model.gate.clear()
+    await until(lambda: batcher.running == 3 or all(answer.done() for answer in rest))
+    batcher.adopt(unmeasured())
+    model.gate.set()
+    assert [float(answer[0][0, 0]) for answer in await asyncio.gather(*rest)] == [4, 6, 8]
 
 
 class TestInline:

@@ -18,7 +18,7 @@ from openclaw.execute.session import Array
 from openclaw.serving.batching.assembly import Buffers
 from openclaw.serving.batching.hop import HOP_SECONDS, Inline
 from openclaw.serving.batching.latencies import Latencies
-from openclaw.serving.batching.layout import Form
+from openclaw.serving.batching.layout import ALONE, Form, Layout
 from openclaw.serving.batching.measuring import ModelProfile
 from openclaw.serving.batching.overrun import Overrun
 from openclaw.serving.batching.policy import REFUSAL_SECONDS, Dispatch, Reason, Shed, View, decide, expected_wait
@@ -33,7 +33,6 @@ LEAST_RETRY_SECONDS = 0.05
 LEAST_RUNS_IN_TARGET = 2
 """A latency target below so many runs of the model is taken as that: it would refuse everything."""
 
-_UNBATCHED = Form(1, ())
 _NEVER = float("inf")
 
 
@@ -64,6 +63,7 @@ class _Silent:
 @dataclass(slots=True, eq=False)
 class _Running:
     tickets: Sequence[Ticket]
+    layout: Layout | None
     form: Form
     rows: int
     began: float
@@ -98,16 +98,14 @@ class Batcher:
         clock: Clock = time.perf_counter,
     ) -> None:
         self._run = run
-        self._layout = profile.layout
         self._settings = settings
         self._executor = executor
         self._observer: Observer = observer or _Silent()
         self._ran = self._observer.ran
         self._workers = concurrency
         self._clock = clock
-        self._largest = settings.max_batch_size if profile.layout is not None else 1
-        self._latencies = Latencies(profile.profiles, largest=self._largest)
-        self._queue = RequestQueue(self._latencies, settings)
+        self._queue = RequestQueue(settings)
+        self.adopt(profile)
         self._running: set[_Running] = set()
         self._buffers = [Buffers() for _ in range(concurrency)]
         self._inline = Inline(hop)
@@ -116,6 +114,13 @@ class Batcher:
         self._decision_at = _NEVER
         self._emptied: asyncio.Event | None = None
         self._closed = False
+
+    def adopt(self, profile: ModelProfile) -> None:
+        """Goes by what was measured anew; those who wait already keep the form that they came in."""
+        self._layout = profile.layout
+        self._largest = self._settings.max_batch_size if profile.layout is not None else 1
+        self._latencies = Latencies(profile.profiles, largest=self._largest)
+        self._queue.refresh(self._latencies.profile)
 
     @property
     def waiting(self) -> int:
@@ -189,7 +194,7 @@ class Batcher:
             await self._emptied.wait()
 
     def _form(self, arrays: Mapping[str, Array]) -> Form:
-        return _UNBATCHED if self._layout is None else self._layout.form(arrays)
+        return ALONE if self._layout is None else self._layout.form(arrays)
 
     def _run_inline(self, arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> list[Array]:
         start = self._clock()
@@ -213,7 +218,7 @@ class Batcher:
         if deadline is not None and deadline <= now:
             raise self._refusal("expired", 0.0)
         ticket = Ticket(arrays, outputs, form=self._form(arrays), nbytes=nbytes)
-        lane = self._queue.lane(ticket)
+        lane = self._queue.lane(ticket, self._latencies.profile)
         rows = ticket.form.rows
         if not self._running and not self._queue and self._inline.admits(lane.profile, rows, nbytes=nbytes):
             return self._run_inline(arrays, outputs)
@@ -298,7 +303,7 @@ class Batcher:
         for ticket in tickets:
             self._observer.queued(began - ticket.since)
         form = tickets[0].form._replace(length=batch.length)
-        run = _Running(tickets, form, batch.rows, now, now + batch.seconds, self._buffers.pop())
+        run = _Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds, self._buffers.pop())
         self._running.add(run)
         loop = asyncio.get_running_loop()
         try:
@@ -309,7 +314,7 @@ class Batcher:
     def _work(self, run: _Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
         outcome = execute(
-            self._run, run.tickets, self._layout, length=run.form.length, buffers=run.buffers, clock=self._clock
+            self._run, run.tickets, run.layout, length=run.form.length, buffers=run.buffers, clock=self._clock
         )
         loop.call_soon_threadsafe(self._finished, run, outcome)
 

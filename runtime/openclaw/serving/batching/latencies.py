@@ -23,6 +23,9 @@ class Latencies:
         self._lengths = sorted(length for length in profiles if length)
         self._by_length = dict(profiles)
         self._by_shape: dict[Shape | None, Profile] = {}
+        if largest == 1 and 0 in profiles:
+            # Nothing is batched, and so every request has the form that runs alone.
+            self._by_shape[None] = profiles[0]
         self._between: dict[int, Profile] = {}
         self._unmixed = 0
 

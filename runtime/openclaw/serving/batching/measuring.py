@@ -57,6 +57,11 @@ class ModelProfile:
         return self.profiles[min(self.profiles)]
 
 
+def unmeasured() -> ModelProfile:
+    """Of a model that nothing is known about yet: its requests run one by one."""
+    return ModelProfile(None, {0: guessed(1)}, "batching is off: the model was not measured yet")
+
+
 def profile_model(
     run: Run,
     signature: Signature,

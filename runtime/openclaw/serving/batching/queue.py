@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
 
 from openclaw.execute.session import Array
 from openclaw.serving.batching.lanes import FAR, Lane, Pending
-from openclaw.serving.batching.latencies import Latencies
 from openclaw.serving.batching.layout import Form
 from openclaw.serving.batching.policy import Reason, View
+from openclaw.serving.batching.profile import Profile
 from openclaw.serving.batching.settings import BatchingSettings
 
 PATIENCE = 1.0
@@ -47,12 +46,11 @@ class RequestQueue:
         last_deadline: the latest of those who came since the queue was last empty; minus infinity where nobody waits.
     """
 
-    def __init__(self, latencies: Latencies, settings: BatchingSettings) -> None:
+    def __init__(self, settings: BatchingSettings) -> None:
         self.lanes: dict[Hashable, Lane] = {}
         self.nbytes = 0
         self.work = 0.0
         self.last_deadline = -_NEVER
-        self._latencies = latencies
         self._settings = settings
         self._tickets: dict[int, Ticket] = {}
         self._number = 0
@@ -69,13 +67,13 @@ class RequestQueue:
             return "queue_bytes"
         return None
 
-    def lane(self, ticket: Ticket) -> Lane:
-        """The lane that a request would wait in."""
+    def lane(self, ticket: Ticket, profile_of: Callable[[Form], Profile]) -> Lane:
+        """The lane that a request would wait in; one that is made for it is queued with it."""
         lane = self.lanes.get(ticket.key)
         if lane is None:
             form = ticket.form
             family = ticket.outputs if form.length else None
-            lane = Lane(ticket.key, self._latencies.profile(form), family, form.length)
+            lane = Lane(ticket.key, profile_of(form), family, form.length)
         return lane
 
     def add(self, ticket: Ticket, lane: Lane, *, now: float, deadline: float) -> None:
@@ -112,7 +110,7 @@ class RequestQueue:
         self._left(lane)
         return True
 
-    def refresh(self, profile_of: Callable[[Form], Any]) -> None:
+    def refresh(self, profile_of: Callable[[Form], Profile]) -> None:
         """Gives the lanes the profiles as they are now."""
         for lane in self.lanes.values():
             ticket = self._tickets[lane.head.number]

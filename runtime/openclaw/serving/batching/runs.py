@@ -44,10 +44,11 @@ def execute(
     """
     outputs = tickets[0].outputs
     try:
-        if len(tickets) == 1 or layout is None:
+        if len(tickets) == 1:
             start = clock()
             results = run(outputs, tickets[0].arrays)
             return Outcome([results], clock() - start)
+        assert layout is not None, "requests without a layout share no run"
         arrays = gather([ticket.arrays for ticket in tickets], layout, length=length, buffers=buffers)
         start = clock()
         results = run(outputs, arrays)
