@@ -41,8 +41,8 @@ class ColdStart:
         imports: everything that `openclaw serve` imports.
         session: onnxruntime reads the model.
         warm_up: the first inference.
-        rest: of the total, what is none of these: configuration, socket, event loop, first request and its answer;
-            below zero where the server did some of them at the same time.
+        rest: of the total, what is none of these: configuration, socket, whatever else is done before it is ready,
+            the first request and its answer; below zero where the server did some of all this at the same time.
         total: to the first answered inference.
     """
 
@@ -77,9 +77,10 @@ def cold_starts(rounds: int, say: Callable[[str], None]) -> list[ColdStart]:
     """
     served = Served(SUBJECTS[0], optimized())
     model, request = served.model.file(), wire.post(served.model.name, samples_of(served.model, 1)[0], binary=True)
+    modules = _imported(served)
     starts = []
     for number in range(rounds):
-        parts, total = _parts(served, model), _total(served, request)
+        parts, total = _parts(served, model, modules), _total(served, request)
         interpreter, imports, session, warm_up = parts
         rest = total - sum(parts)
         starts.append(ColdStart(interpreter, imports, session, warm_up, rest, total))
@@ -119,11 +120,30 @@ def _until_ready(server: Server) -> None:
     raise ServerError(f"it was not ready within {_LIMIT:.0f} s")
 
 
-def _parts(served: Served, model: Path) -> list[float]:
+def _imported(served: Served) -> list[str]:
+    """The package's modules that a server has imported once it is ready, in their order (-X importtime)."""
+    with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
+        server = spawned(served, folder=Path(folder), variables={"PYTHONPROFILEIMPORTTIME": "1"})
+        try:
+            _until_ready(server)
+            return imported_modules(server.log.read_text(errors="replace"))
+        finally:
+            server.stop()
+
+
+def imported_modules(log: str) -> list[str]:
+    """Of openclaw, from what the interpreter writes about each import: two times and the name, by bars."""
+    lines = [line.split("|") for line in log.splitlines() if line.startswith("import time:")]
+    names = [line[-1].strip() for line in lines if len(line) == 3]
+    # What is run with -m is named, too, and would run again.
+    return [name for name in dict.fromkeys(names) if name.split(".")[0] == "openclaw" and "__main__" not in name]
+
+
+def _parts(served: Served, model: Path, modules: Sequence[str]) -> list[float]:
     """Interpreter, imports, session and warm-up of one process."""
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, str(_PARTS), str(began), str(model), str(cores())],
+        [sys.executable, str(_PARTS), str(began), str(model), str(cores()), *modules],
         env=served.environment(),
         capture_output=True,
         text=True,

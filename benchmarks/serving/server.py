@@ -134,7 +134,7 @@ def start(served: Served, request: wire.Post, *, folder: Path, expected: Arrays 
 
 def spawned(served: Served, *, folder: Path, variables: Mapping[str, str] = {}) -> Server:
     """The process alone, on a free port; `folder` gets its log and what it writes beside."""
-    port, spare = free_ports(1)[0], free_ports(_SPARE)[0]
+    port, spare, *_ = free_ports(1 + _SPARE)
     log = folder / f"{port}.log"
     fixed = {"OPENCLAW_CACHE_DIR": str(folder / "cache"), "OPENCLAW_TERMINATION_LOG": str(folder / "termination.log")}
     with log.open("wb") as output:

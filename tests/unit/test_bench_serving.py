@@ -16,7 +16,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from benchmarks.serving import figures, load, models, pauses, picture, report, rolling, server, soak, subjects, wire
+from benchmarks.serving import (
+    coldstart,
+    figures,
+    load,
+    models,
+    pauses,
+    picture,
+    report,
+    rolling,
+    server,
+    soak,
+    subjects,
+    wire,
+)
 from benchmarks.serving.environments import Environment
 from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.samples import LOOP, Sample, Samples
@@ -258,6 +271,17 @@ def test_one_failure_or_one_bad_ending_is_enough() -> None:
     failed = rolling.Rolled(answered=5, failures=Counter({"status 503": 2}), endings=[(5.1, 0)])
     assert (failed.failed, failed.holds) == (2, False)
     assert json.loads(json.dumps(failed.document()))["failures"] == {"status 503": 2}
+
+
+def test_what_the_server_imports_is_read_from_the_interpreters_own_account() -> None:
+    log = """import time: self [us] | cumulative | imported package
+import time:       120 |        300 |   openclaw.errors
+INFO listening | on 127.0.0.1
+import time:        50 |         60 | orjson
+import time:       100 |        900 | openclaw.cli
+import time:       120 |        300 |   openclaw.errors
+"""
+    assert coldstart.imported_modules(log) == ["openclaw.errors", "openclaw.cli"]
 
 
 def test_other_requirements_are_another_environment() -> None:
