@@ -101,7 +101,10 @@ def compare(
         session.run()
     except LoadError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(report.written(session, RESULTS))
+    finally:
+        # Also where it was interrupted: what was measured stays.
+        if session.samples:
+            click.echo(report.written(session, RESULTS))
 
 
 def _warn_if_busy() -> None:

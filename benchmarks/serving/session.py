@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.serving import figures, wire
-from benchmarks.serving.load import closed_loop
+from benchmarks.serving.load import LoadError, closed_loop
 from benchmarks.serving.models import BERT, MLP, RESNET50, Arrays, ServedModel, padded
 from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.peers import engine
@@ -85,7 +85,12 @@ class Session:
                 # Whoever is first would otherwise always have the cooler machine.
                 shift = number % max(1, len(turns))
                 for served in turns[shift:] + turns[:shift]:
-                    self._measure(served, number)
+                    try:
+                        self._measure(served, number)
+                    except (ServerError, LoadError) as error:
+                        # Hours of the others' figures are not lost for it.
+                        self.left_out.append(f"{served.name}, {model.name}, round {number + 1}: {error}")
+                        self.say(f"  {self.left_out[-1]}")
 
     def _check(self) -> None:
         """Starts each once; one that does not start or answers wrongly is left out, and the reason kept."""
@@ -112,7 +117,7 @@ class Session:
                     done = closed_loop(server.port, request, connections=CONNECTIONS, seconds=_CALIBRATION)
                     self.tops[served.name] = done.rate
                     told += f", about {done.rate:.0f} requests/s"
-        except (ServerError, OSError, HTTPException, wire.StatusError) as error:
+        except (ServerError, LoadError, OSError, HTTPException, wire.StatusError) as error:
             self.left_out.append(f"{served.name}, {served.model.name}: {error}")
             self.say(f"check: {served.model.name}: {served.name} is left out: {error}")
         else:
