@@ -91,6 +91,10 @@ lock: install ## Pin all dependencies anew
 	done
 	echo hatchling | $(BIN)/uv pip compile - $(LOCKED) \
 	  --constraints requirements/dev.lock --output-file requirements/build.lock
+	for client in kserve==0.21.0 "schemathesis>=4.32,<5"; do \
+	  echo "$$client" | $(BIN)/uv pip compile - $(LOCKED) \
+	    --output-file requirements/clients/$$(echo "$$client" | cut -d= -f1 | tr -d '>').lock; \
+	done
 
 .PHONY: clean
 clean: ## Remove what the targets made, but the caches of tools

@@ -97,6 +97,8 @@ class ServerConfig(_Section):
                 "server.modelControl and server.sharedMemory need server.workers to be 1: "
                 "a request reaches one worker, and the others would not hear of it"
             )
+        if self.server.workers > 1 and self.server.grpc_port == 0:
+            raise ValueError("server.grpcPort is 0 with several workers, each of which would get another; name a port")
         if self.server.model_folder is not None and not self.server.model_control:
             raise ValueError("server.modelFolder needs server.modelControl: nothing else loads from it")
         return self

@@ -80,6 +80,7 @@ def test_every_key_of_the_file_arrives_and_goes_back() -> None:
         ({"model": {**MODEL, "batching": {"maxBatchSize": 0}}}, "model.batching.maxBatchSize is 0"),
         ({"models": [MODEL]}, "two models are called 'digits'; each needs a name of its own"),
         ({"server": {"workers": 2, "modelControl": True}}, "need server.workers to be 1"),
+        ({"server": {"workers": 2, "grpcPort": 0}}, "server.grpcPort is 0 with several workers"),
         ({"server": {"modelFolder": "/models"}}, "server.modelFolder needs server.modelControl"),
         ({"server": {"port": "80"}}, 'server.port is "80": input should be a valid integer'),
         ({"server": {"port": 65536}}, "server.port is 65536: input should be less than or equal to 65535"),

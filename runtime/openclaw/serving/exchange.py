@@ -14,7 +14,14 @@ from openclaw.serving.accesslog import Access, AccessLog
 from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
 from openclaw.serving.http.messages import Answer, Request, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
-from openclaw.serving.protocol import HEADER_LENGTH, Encoded, decode_request, encode_response
+from openclaw.serving.protocol import (
+    HEADER_LENGTH,
+    Encoded,
+    decode_raw,
+    decode_request,
+    encode_response,
+    json_length,
+)
 from openclaw.serving.recording import REST, RequestMetrics
 from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
@@ -37,7 +44,9 @@ the request and to what writes its answer."""
 def open_inference(regions: Regions | None) -> Dialect:
     """The Open Inference Protocol; ``regions``: shared memory that tensors may lie in."""
 
-    def read(body: bytes | bytearray, length: str | None, _: Served) -> tuple[InferRequest, Encode]:
+    def read(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+        if length == "0":
+            return decode_raw(body, served.signature), encode_response
         return decode_request(body, length, regions=regions), encode_response
 
     return read
@@ -89,7 +98,7 @@ class Exchange:
         try:
             length = _header_length(request)
             coding = request.header(b"content-encoding")
-            if coding is not None or len(request.body) >= _LONG > int(length or _LONG):
+            if coding is not None or _is_long(request.body, length):
                 return self._answer_long(call, length)
             decoded, encode = dialect(request.body, length, served)
             response = served.infer(decoded)
@@ -195,6 +204,11 @@ def _written(request: Request, response: InferResponse, encode: Encode) -> Answe
             headers = ((b"Content-Encoding", coding.encode()), (b"Vary", b"Accept-Encoding"))
             return Answer(200, (compress(encoded.parts, coding),), headers=headers)
     return Answer(200, encoded.parts)
+
+
+def _is_long(body: bytes | bytearray, length: str | None) -> bool:
+    """Whether there is so much JSON that reading it would keep others waiting."""
+    return len(body) >= _LONG and (length is None or json_length(length, len(body)) >= _LONG)
 
 
 def _header_length(request: Request) -> str | None:

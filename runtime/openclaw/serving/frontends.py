@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -60,9 +61,10 @@ class Frontends:
 
     async def stop(self, timeout: float) -> None:
         """Stops accepting, and finishes what is in flight, for as many seconds at most."""
-        await self._http.stop(timeout)
-        if self._grpc:
-            await self._grpc.stop(timeout)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._http.stop(timeout))
+            if self._grpc:
+                group.create_task(self._grpc.stop(timeout))
         if self._log:
             self._log.close()
         if self._tracing:
@@ -87,5 +89,7 @@ class Frontends:
             regions=self._regions,
             statistics=True,
             recorder=lambda served: metrics.requests(served.name, served.version, GRPC),
+            tracing=self._tracing,
+            log=self._log,
         )
         log.info("gRPC on port %d", await self._grpc.start())

@@ -13,6 +13,7 @@ the data is known to be there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import orjson
 
 from openclaw.errors import InvalidRequest
 from openclaw.graph.signature import NUMPY_OF, Signature, TensorSpec
-from openclaw.serving.binding import bind
+from openclaw.serving.binding import bind, listed
 from openclaw.serving.inference import (
     NO_PARAMETERS,
     InferRequest,
@@ -117,6 +118,42 @@ def decode_request(
     return InferRequest(tuple(tensors), outputs, identity, binary_output, _kept(parameters, "the request"))
 
 
+def decode_raw(body: bytes | bytearray, signature: Signature) -> InferRequest:
+    """Decodes a request without JSON: the bytes of the only input, one row of it where the rows are free.
+
+    All outputs are answered as bytes: extension_binary_data.md, "raw binary request".
+
+    Raises:
+        InvalidRequest: the model has several inputs, or the bytes are not those of one.
+    """
+    where = f"{HEADER_LENGTH} is 0"
+    if len(signature.inputs) != 1:
+        raise InvalidRequest(f"{where}, which takes a model with one input; this one takes {listed(signature.inputs)}")
+    (spec,) = signature.inputs
+    if not body:
+        raise InvalidRequest(f"{where}, and the body is empty; the bytes of {spec} are needed")
+    if spec.datatype == "BYTES":
+        shape: tuple[int, ...] = (1,) * len(spec.shape)
+    else:
+        shape = _raw_shape(len(body) // spec.dtype.itemsize, spec.shape, where=f"{where}, and the input is {spec}")
+    array = decode_binary(memoryview(body), spec.datatype, shape, where=f"input {shown(spec.name)}")
+    return InferRequest((Tensor(spec.name, spec.datatype, array, binary=True),), binary_output=True)
+
+
+def _raw_shape(count: int, shape: tuple[int, ...], *, where: str) -> tuple[int, ...]:
+    """The shape of so many values: the first free dimension is rows, and 1 where another one is free."""
+    free = [axis for axis, size in enumerate(shape) if size == -1]
+    if len(free) > 2 or (len(free) == 2 and free[0] != 0):
+        raise InvalidRequest(f"{where}: its shape cannot be told from its size; send it with a JSON header")
+    fixed = math.prod(size for size in shape if size != -1)
+    told = list(shape)
+    if len(free) == 2:
+        told[0] = 1
+    if free:
+        told[free[-1]] = count // fixed if fixed else 0
+    return tuple(told)
+
+
 def encode_response(response: InferResponse) -> Encoded:
     """Encodes a response; JSON alone unless an output is binary.
 
@@ -173,8 +210,6 @@ def json_length(header_length: str, size: int) -> int:
     length = int(header_length)
     if length > size:
         raise InvalidRequest(f"{HEADER_LENGTH} is {length}; the body has only {size} bytes")
-    if length == 0:
-        raise InvalidRequest(f"{HEADER_LENGTH} is 0; requests without a JSON header are not supported")
     return length
 
 

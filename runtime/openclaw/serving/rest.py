@@ -135,7 +135,9 @@ class Rest:
         return _json({})
 
     def _index(self, request: Request) -> Answer:
-        only_ready = bool(_document(request).get("ready"))
+        only_ready = _document(request).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidRequest(f"ready is {shown(only_ready)}; true or false is needed")
         rows = [
             {"name": name, "version": version, "state": state, "reason": reason}
             for name, version, state, reason in self._repository.index()
