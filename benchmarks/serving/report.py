@@ -27,16 +27,17 @@ _ENCODINGS = {"json": "JSON", "binary": "binary"}
 def written(session: Session, folder: Path) -> str:
     """Writes serving.json, serving.md and serving.svg into `folder`; gives the text of the second."""
     samples = Samples(session.samples)
+    rounds = len(samples.values("round"))  # fewer than planned where it was interrupted
     told = verdicts(samples, half=session.half)
     document = {
         "machine": machine(),
-        "rounds": session.plan.rounds,
+        "rounds": rounds,
         "seconds": session.plan.seconds,
         "left_out": session.left_out,
         "verdicts": [asdict(each) for each in told],
         "samples": [_plain(asdict(each)) for each in session.samples],
     }
-    text = table(samples, told, rounds=session.plan.rounds, left_out=session.left_out)
+    text = table(samples, told, rounds=rounds, left_out=session.left_out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "serving.json").write_text(json.dumps(document, indent=1) + "\n")
     (folder / "serving.md").write_text(text)
@@ -79,7 +80,7 @@ def table(samples: Samples, told: Sequence[Verdict], *, rounds: int, left_out: S
     sections = [
         "# The serving benchmark\n",
         f"{facts['cpu']}, {facts['cores']} cores; {facts['engine']}; commit {facts['commit']}; {facts['date']}. "
-        f"Medians of {rounds} rounds by turns, in brackets the smallest and the largest.\n",
+        f"Medians of {rounds} round{'s' if rounds != 1 else ''} by turns, in brackets the smallest and the largest.\n",
         _verdict_table(told),
         *[f"Left out: {each.splitlines()[0]}\n" for each in left_out],
     ]
