@@ -8,8 +8,8 @@ import pytest
 import yaml
 from testcluster.paths import REPOSITORY
 
-from openclaw_operator.config import Config
 from openclaw_operator import names
+from openclaw_operator.config import Config
 from openclaw_operator.render import pod
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

@@ -11,7 +11,6 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +21,12 @@ from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
-from openclaw.serving.loading import Loaded, check_room, fetch_model, load, runs_of, threads_of
+from openclaw.serving.loading import Loaded, check_room, fetch_model, load, measured, runs_of, threads_of
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
+from openclaw.serving.threads import in_thread
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     telemetry.start()
     loader = Loader(config, cache_dir)
     repository = make_repository(config, telemetry, control=loader.control())
+    await repository.measure_hop()
     frontends = await Frontends.start(repository, [listener], config.server)
     log.info("listening on %s; loading %s", shown_address(listener), _shown(config))
     try:
@@ -55,7 +56,10 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
             telemetry.settle()
             repository.open()
             announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - began)
+            # Not before: who waits for a pod to come up would wait for this, too.
+            measuring = asyncio.create_task(loader.measure_all(repository))
             await signals.stop.wait()
+            measuring.cancel()
             await drain(repository, frontends, signals=signals, options=config.server)
     finally:
         await frontends.stop(config.server.drain_timeout_seconds)
@@ -102,15 +106,15 @@ class Loader:
         """The same beside models that are served already, if there is room; raises StartupError."""
         path = await fetch_model(model, self._cache_dir)
         check_room(path, room_bytes())
-        return await self._load(model, path)
+        return await in_thread(measured, await self._load(model, path))
+
+    async def measure_all(self, repository: Repository) -> None:
+        """Measures what batches of each model cost, one after the other, while they serve."""
+        for served in repository.served():
+            await served.measure()
 
     async def _load(self, model: ModelConfig, path: Path) -> Loaded:
-        # Not the loop's own executor: closing the loop waits for that, and a load cannot be interrupted.
-        executor = ThreadPoolExecutor(1, thread_name_prefix="load")
-        threads = threads_of(self._config)
-        loaded = await asyncio.get_running_loop().run_in_executor(executor, lambda: load(model, path, threads=threads))
-        executor.shutdown(wait=False)
-        return loaded
+        return await in_thread(load, model, path, threads=threads_of(self._config))
 
 
 def _shown(config: ServerConfig) -> str:

@@ -1,17 +1,17 @@
-"""From a model's configuration to a model that answered an inference: fetch, load, warm up, measure."""
+"""From a model's configuration to a model that answered an inference: fetch, load, warm up; and measure."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from openclaw.config import ModelConfig, ServerConfig
 from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import OutOfMemory
 from openclaw.execute.session import Model
-from openclaw.serving.batching.measuring import ModelProfile, profile_model
+from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.warmup import warm_up
 from openclaw.storage.fetch import Limits, fetch
@@ -30,16 +30,14 @@ class Loaded:
     Attributes:
         config: what was asked for.
         model: itself.
-        quickest: seconds of its quickest inference so far.
-        profile: how long its batches take.
         seconds: that loading took.
+        profile: how long its batches take, as far as that was measured.
     """
 
     config: ModelConfig
     model: Model
-    quickest: float
-    profile: ModelProfile
     seconds: float
+    profile: ModelProfile = field(default_factory=unmeasured)
 
 
 async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
@@ -59,19 +57,24 @@ def check_room(path: Path, room: int | None) -> None:
 
 
 def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:
-    """Loads, warms up and measures; takes as long as the model needs. Raises StartupError."""
+    """Loads and warms up; takes as long as the model needs. Raises StartupError."""
     began = time.perf_counter()
     model = Model.from_file(path, name=config.name, threads=threads, source=str(parse(config.uri)))
     log.info("loaded %s with %d thread(s)", path, model.threads)
-    quickest = warm_up(model, config.warmup.requests)
-    profile = profile_model(model.infer, model.signature, settings=settings_of(config))
-    return Loaded(config, model, quickest, profile, seconds=time.perf_counter() - began)
+    warm_up(model, config.warmup.requests)
+    return Loaded(config, model, seconds=time.perf_counter() - began)
+
+
+def measured(loaded: Loaded) -> Loaded:
+    """The same with the latency of its batches; takes two seconds, or as long as one run of a slow model."""
+    profile = profile_model(loaded.model.infer, loaded.model.signature, settings=settings_of(loaded.config))
+    return replace(loaded, profile=profile)
 
 
 def load_local(config: ServerConfig) -> list[Loaded]:
-    """Loads every model of a server, all of them local files by now. Raises StartupError."""
+    """Loads and measures every model of a server, all of them local files by now. Raises StartupError."""
     threads = threads_of(config)
-    return [load(model, Path(parse(model.uri).path), threads=threads) for model in config.all_models]
+    return [measured(load(model, Path(parse(model.uri).path), threads=threads)) for model in config.all_models]
 
 
 def settings_of(config: ModelConfig) -> BatchingSettings:

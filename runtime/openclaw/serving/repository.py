@@ -12,6 +12,7 @@ from enum import Enum
 
 from openclaw.config import ModelConfig
 from openclaw.errors import InvalidRequest, NoRoom, NotReady, OutOfMemory, StartupError, UnknownModel, Unsupported
+from openclaw.serving.batching.hop import HOP_SECONDS, measure_hop
 from openclaw.serving.loading import Loaded
 from openclaw.serving.served import Served
 from openclaw.serving.telemetry import Telemetry
@@ -94,6 +95,7 @@ class Repository:
         self._runs = runs
         self._patience = patience
         self._control = control
+        self._hop = HOP_SECONDS
         self._executor = ThreadPoolExecutor(runs, thread_name_prefix="inference")
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -157,12 +159,16 @@ class Repository:
         before = entry.served
         version = str(int(before.version) + 1) if before else FIRST_VERSION
         metrics = self.telemetry.metrics.model(name)
-        entry.served = Served(loaded, version, metrics=metrics, executor=self._executor, runs=self._runs)
+        entry.served = Served(loaded, version, metrics=metrics, executor=self._executor, runs=self._runs, hop=self._hop)
         entry.state, entry.reason = State.READY, ""
         metrics.loaded(loaded.seconds)
         metrics.ready(self.ready)
         if before:
             self._retire(before)
+
+    async def measure_hop(self) -> None:
+        """Measures what a model must be quicker than to be run on the event loop."""
+        self._hop = await measure_hop(self._executor)
 
     def open(self) -> None:
         """Tells load balancers to send requests, unless the server stops already."""

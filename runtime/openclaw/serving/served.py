@@ -10,12 +10,14 @@ from time import perf_counter
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array
 from openclaw.serving.batching.batcher import Batcher
+from openclaw.serving.batching.hop import HOP_SECONDS
 from openclaw.serving.binding import bind
 from openclaw.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
-from openclaw.serving.loading import Loaded, settings_of
+from openclaw.serving.loading import Loaded, measured, settings_of
 from openclaw.serving.recording import ModelMetrics
 from openclaw.serving.shown import shown
 from openclaw.serving.statistics import Statistics
+from openclaw.serving.threads import in_thread
 from openclaw.serving.tracing import TraceContext
 
 _MICROSECONDS = 1e-6
@@ -31,14 +33,24 @@ class Served:
         ready: whether it should be sent inferences.
     """
 
-    def __init__(self, loaded: Loaded, version: str, *, metrics: ModelMetrics, executor: Executor, runs: int) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        version: str,
+        *,
+        metrics: ModelMetrics,
+        executor: Executor,
+        runs: int,
+        hop: float = HOP_SECONDS,
+    ) -> None:
         """
         Args:
-            loaded: the model, warmed up and measured.
+            loaded: the model, warmed up.
             version: to answer for.
             metrics: of the model.
             executor: whose threads run it.
             runs: of the model at the same time.
+            hop: seconds that it costs to have something run by the executor.
         """
         self.name = loaded.config.name
         self.version = version
@@ -46,6 +58,7 @@ class Served:
         self.signature = loaded.model.signature
         self.ready = True
         self._statistics = Statistics()
+        self._loaded = loaded
         self._datatypes = loaded.model.datatypes
         self._metrics = metrics
         self._batcher = Batcher(
@@ -55,6 +68,7 @@ class Served:
             executor=executor,
             observer=_Observer(metrics, self._statistics),
             concurrency=runs,
+            hop=hop,
         )
 
     def infer(
@@ -93,6 +107,11 @@ class Served:
     def longest_run(self) -> float:
         """Seconds since the oldest run began that has not ended."""
         return self._batcher.oldest_running()
+
+    async def measure(self) -> None:
+        """Measures how long batches take, on a thread, and goes by that from then on."""
+        self._loaded = await in_thread(measured, self._loaded)
+        self._batcher.adopt(self._loaded.profile)
 
     async def retire(self) -> None:
         """Refuses what comes, once what came is answered."""

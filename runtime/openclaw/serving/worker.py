@@ -22,6 +22,7 @@ from openclaw.serving.process import leave, run_loop
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.termination import failure_line
+from openclaw.serving.threads import in_thread
 
 
 def run_worker(
@@ -69,7 +70,8 @@ class _Worker:
         self._telemetry.start()
         repository = make_repository(self._config, self._telemetry)
         if models is None:
-            models = await until_stopped(asyncio.to_thread(load_local, self._config), self._signals) or ()
+            models = await until_stopped(in_thread(load_local, self._config), self._signals) or ()
+        await repository.measure_hop()
         for loaded in models:
             repository.put(loaded)
         self._telemetry.settle()

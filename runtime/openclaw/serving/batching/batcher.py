@@ -203,9 +203,7 @@ class Batcher:
         inline = self._inline
         if inline.slow or seconds > inline.hop:
             inline.ran(seconds)
-        for array in arrays.values():
-            self._ran(array.shape[0] if array.shape else 1, seconds)
-            break
+        self._ran(_rows(arrays), seconds)
         return results
 
     def _enter(
@@ -324,7 +322,7 @@ class Batcher:
         if outcome.seconds is not None:
             self._latencies.observe(run.form, run.rows, seconds=outcome.seconds)
             self._queue.refresh(self._latencies.profile)
-            self._ran(run.rows, outcome.seconds)
+            self._ran(sum(_rows(ticket.arrays) for ticket in run.tickets), outcome.seconds)
             self._inline.seen(outcome.seconds)
             self._overrun.ended(asyncio.get_running_loop().time() - run.ends)
         # The next run begins before this one's answers are written.
@@ -364,6 +362,13 @@ class Batcher:
             else f"{self._settings.max_queue_bytes:,} bytes (max_queue_bytes)"
         )
         return Overloaded(f"the queue is full: {limit}; try again in {retry_after:.2f} s", retry_after=retry_after)
+
+
+def _rows(arrays: Mapping[str, Array]) -> int:
+    """The rows of a request, also of one that cannot be batched: the first dimension of its first input."""
+    for array in arrays.values():
+        return array.shape[0] if array.shape else 1
+    return 1
 
 
 def _refuse(ticket: Ticket, error: RequestError) -> None:
