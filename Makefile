@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TESTCLUSTER := PYTHONPATH=tools/kubernetes $(BIN)/python -m testcluster
 PYTEST := $(BIN)/pytest
 LOCKED := --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --quiet
-CODE := operator runtime tests e2e benchmarks examples docs images charts tools/kubernetes
+CODE := operator runtime tests e2e benchmarks examples docs images charts tools
 
 .PHONY: help
 help: ## List the targets
