@@ -7,7 +7,8 @@ VERSION := 0.1.0
 BIN := $(VENV)/bin
 TESTCLUSTER := PYTHONPATH=tools/kubernetes $(BIN)/python -m testcluster
 PYTEST := $(BIN)/pytest
-CODE := operator runtime tests e2e benchmarks examples docs images charts tools/kubernetes
+LOCKED := --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --quiet
+CODE := operator runtime tests e2e benchmarks examples docs images charts tools
 
 .PHONY: help
 help: ## List the targets
@@ -83,12 +84,17 @@ bench-operator: install ## Time to Ready of 200 and 500 services beside plain De
 
 .PHONY: lock
 lock: install ## Pin all dependencies anew
-	for extra in dev runtime operator; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --universal --generate-hashes --no-emit-index-url \
-	    --no-annotate --no-header --python-version 3.11 --output-file requirements/$$extra.lock --quiet; \
+	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) --output-file requirements/dev.lock
+	for extra in runtime operator; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra $(LOCKED) \
+	    --constraints requirements/dev.lock --output-file requirements/$$extra.lock; \
 	done
-	echo hatchling | $(BIN)/uv pip compile - --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --constraints requirements/dev.lock --output-file requirements/build.lock --quiet
+	echo hatchling | $(BIN)/uv pip compile - $(LOCKED) \
+	  --constraints requirements/dev.lock --output-file requirements/build.lock
+	for client in kserve==0.21.0 "schemathesis>=4.32,<5"; do \
+	  echo "$$client" | $(BIN)/uv pip compile - $(LOCKED) \
+	    --output-file requirements/clients/$$(echo "$$client" | cut -d= -f1 | tr -d '>').lock; \
+	done
 
 .PHONY: clean
 clean: ## Remove what the targets made, but the caches of tools

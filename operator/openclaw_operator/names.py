@@ -13,7 +13,10 @@ Manifest = dict[str, Any]
 
 FIELD_MANAGER = "openclaw"
 CONTAINER = "server"
+PORT = 8080
 PORT_NAME = "http"
+GRPC_PORT = 8081
+GRPC_PORT_NAME = "grpc"
 
 SERVICE_LABEL = "openclaw.io/service"
 SLOT_LABEL = "openclaw.io/slot"

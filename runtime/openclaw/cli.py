@@ -7,14 +7,16 @@ imported only when they are run, so that help stays fast and a broken one does n
 from __future__ import annotations
 
 import os
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.version import __version__
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 COMMANDS = "openclaw.commands"
 
@@ -26,15 +28,17 @@ Begin with:
   openclaw serve model.onnx
 """
 
-_SERVE_HELP = """Serves an ONNX model over HTTP (Open Inference Protocol).
+_SERVE_HELP = """Serves ONNX models over HTTP, and over gRPC with --grpc-port (Open Inference Protocol).
 
-MODEL is a path or a URI: s3://, gs://, az://, http(s)://, file://. Without MODEL and --config, the
-environment variable MODEL_PATH names it.
+MODEL is a path or a URI: s3://, gs://, az://, http(s)://, file://. Each further one is served beside the
+first. Without MODEL and --config, the environment variable MODEL_PATH names it.
 
 \b
 Examples:
   openclaw serve digits.onnx
   openclaw serve s3://models/digits.onnx --name digits --port 9000
+  openclaw serve digits.onnx letters.onnx --grpc-port 8081
+  openclaw serve bert.onnx --latency-target 0.1 --max-batch-size 16
   openclaw serve --config server.json
   MODEL_PATH=/models/digits.onnx openclaw serve
 
@@ -72,6 +76,9 @@ class Commands(click.Group):
 
 
 def _plugins() -> dict[str, EntryPoint]:
+    # Only where it is needed: it takes as long to import as all else here.
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=COMMANDS)}
 
 
@@ -118,29 +125,38 @@ class _Port(click.ParamType[int | None]):
 
 
 @main.command(cls=_Serve, help=_SERVE_HELP)
-@click.argument("model", required=False)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
 @click.option("--name", help="The model's name in URLs. [default: the file's name without its ending]")
 @click.option(
     "--port", type=_Port(), envvar="OPENCLAW_PORT", help="Port to listen on; 0 takes a free one. [default: 8080]"
 )
+@click.option(
+    "--grpc-port", type=_Port(), envvar="OPENCLAW_GRPC_PORT", help="Port for gRPC; 0 takes a free one. [default: none]"
+)
 @click.option("--host", envvar="OPENCLAW_HOST", help="Address to listen on. [default: 0.0.0.0]")
 @click.option("--threads", type=int, help="Threads for one inference. [default: this process's cores / workers]")
 @click.option("--workers", type=int, help="Processes that share the port. [default: 1]")
+@click.option("--max-batch-size", type=int, help="Most rows in one run of the model; 1: no batching. [default: 32]")
+@click.option("--latency-target", type=float, help="Seconds an answer may take; later ones are refused. [default: any]")
+@click.option("--model-control/--no-model-control", default=None, help="Whether clients may load and unload models.")
+@click.option("--model-folder", help="Folder of models that clients may load by name; with --model-control.")
+@click.option("--shared-memory/--no-shared-memory", default=None, help="Whether tensors may lie in shared memory.")
 @click.option("--sha256", help="The digest that the model's bytes must have.")
 @click.option("--warmup-requests", type=int, help="Inferences answered before it is ready. [default: 1]")
 @click.option("--download-timeout", type=int, help="Seconds a download may take. [default: 600]")
 @click.option("--max-request-bytes", type=int, help="Largest request body. [default: 67108864]")
 @click.option("--drain-delay", type=int, help="Seconds it still answers after SIGTERM. [default: 5]")
 @click.option("--drain-timeout", type=int, help="Seconds that requests in flight then have to finish. [default: 45]")
-def serve(model: str | None, config: Path | None, **options: Any) -> None:
-    """Serves one model until told to stop, and exits with the code of its failure."""
-    from openclaw.serving import logs, process, settings, termination
+def serve(models: tuple[str, ...], config: Path | None, **options: Any) -> None:
+    """Serves until told to stop, and exits with the code of the failure."""
+    from openclaw.serving import entry, logs, process, settings, termination
 
     logs.configure(os.environ)
-    named = model or (None if config else os.environ.get("MODEL_PATH"))
+    if not models and config is None and (path := os.environ.get("MODEL_PATH")):
+        models = (path,)
     try:
-        code = process.run(settings.layered(config, named, options))
+        code = entry.run(settings.layered(config, models, options))
     except StartupError as error:
         termination.report_failure(error)
         code = error.exit_code

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from openclaw.errors import ConfigInvalid
@@ -28,6 +28,20 @@ class WarmupConfig(_Section):
     requests: Annotated[int, Field(ge=0, le=1000)] = 1
 
 
+class BatchingConfig(_Section):
+    """Which requests may share a run of the model.
+
+    ``None`` latency target: nothing is delayed, and nothing refused for its age.
+    """
+
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    latency_target_seconds: Annotated[float, Field(gt=0, le=3600, strict=False)] | None = None
+    max_queue_length: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    max_queue_bytes: Annotated[int, Field(ge=1, le=64 * GIB)] = 256 * MIB
+    padding: Literal["auto", "never"] = "auto"
+    mask: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+
+
 class ModelConfig(_Section):
     """Which model, and how far to trust and wait for its store."""
 
@@ -38,16 +52,25 @@ class ModelConfig(_Section):
     warmup: WarmupConfig = WarmupConfig()
     download_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
     max_bytes: Annotated[int, Field(ge=1)] = 16 * GIB
+    batching: BatchingConfig = BatchingConfig()
 
 
 class ServerOptions(_Section):
-    """Where the server listens, how much it runs at once, and how it stops. ``None`` threads: by cores."""
+    """Where the server listens, how much it runs at once, what clients may do, and how it stops.
+
+    ``None`` threads: by cores. ``None`` gRPC port: no gRPC.
+    """
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
     host: Annotated[str, Field(min_length=1)] = "0.0.0.0"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     max_request_bytes: Annotated[int, Field(ge=1, le=4 * GIB)] = 64 * MIB
+    max_inference_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    model_control: bool = False
+    model_folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    shared_memory: bool = False
     drain_delay_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
     drain_timeout_seconds: Annotated[int, Field(ge=0, le=3600)] = 45
 
@@ -56,7 +79,29 @@ class ServerConfig(_Section):
     """The whole file."""
 
     model: ModelConfig
+    models: Annotated[tuple[ModelConfig, ...], Field(strict=False)] = ()
     server: ServerOptions = ServerOptions()
+
+    @property
+    def all_models(self) -> tuple[ModelConfig, ...]:
+        """Every model, the first first."""
+        return (self.model, *self.models)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [model.name for model in self.all_models]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two models are called {min(twice)!r}; each needs a name of its own")
+        if self.server.workers > 1 and (self.server.model_control or self.server.shared_memory):
+            raise ValueError(
+                "server.modelControl and server.sharedMemory need server.workers to be 1: "
+                "a request reaches one worker, and the others would not hear of it"
+            )
+        if self.server.workers > 1 and self.server.grpc_port == 0:
+            raise ValueError("server.grpcPort is 0 with several workers, each of which would get another; name a port")
+        if self.server.model_folder is not None and not self.server.model_control:
+            raise ValueError("server.modelFolder needs server.modelControl: nothing else loads from it")
+        return self
 
 
 def read_document(path: Path) -> dict[str, Any]:

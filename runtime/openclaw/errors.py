@@ -17,8 +17,12 @@
         |-- UnknownModel             404 no such model or version
         |-- RequestTooLarge          413
         |-- UnsupportedEncoding      415
+        |-- Overloaded               429 the queue is full, or too long for the deadline; has ``retry_after``
         |-- InferenceFailed          500 the model failed on a valid request
-        `-- NotReady                 503 loading or draining
+        |-- Unsupported              501 the protocol has it, this server does not
+        |-- NotReady                 503 loading or draining
+        |-- DeadlineExceeded         504 the answer would have come too late
+        `-- NoRoom                   507 a model does not fit beside those that are served
 
 78 is EX_CONFIG (it will not heal by itself) and 75 is EX_TEMPFAIL (it may heal): the exit codes of
 ``openclaw serve``, from sysexits.h. The reasons are a contract with the operator, which shows them as
@@ -124,16 +128,44 @@ class UnsupportedEncoding(RequestError):
     status = 415
 
 
+class Overloaded(RequestError):
+    """More is asked for than can be answered in time; ``retry_after``: seconds after which it may be otherwise."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class InferenceFailed(RequestError):
     """The model itself failed on a request that is valid."""
 
     status = 500
 
 
+class Unsupported(RequestError):
+    """The protocol knows what is asked for; this server, or its settings, do not offer it."""
+
+    status = 501
+
+
 class NotReady(RequestError):
     """The model is loading, or the server is stopping."""
 
     status = 503
+
+
+class DeadlineExceeded(RequestError):
+    """The request's deadline passed before the model could answer."""
+
+    status = 504
+
+
+class NoRoom(RequestError):
+    """There is not enough memory to load a model beside those that are served."""
+
+    status = 507
 
 
 STARTUP_ERRORS: dict[str, type[StartupError]] = {

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from testcluster.paths import REPOSITORY
 
+from openclaw_operator import names
 from openclaw_operator.config import Config
 from openclaw_operator.render import pod
 
@@ -51,7 +52,7 @@ def test_images_run_as_the_user_that_pods_run_as() -> None:
 
 def test_the_runtime_keeps_models_where_pods_have_a_volume_for_them() -> None:
     assert instruction("ENV", stage("runtime")) == f"OPENCLAW_CACHE_DIR={pod.CACHE_DIR}"
-    assert instruction("EXPOSE", stage("runtime")) == str(pod.PORT)
+    assert instruction("EXPOSE", stage("runtime")) == f"{names.PORT} {names.GRPC_PORT}"
 
 
 def test_the_operators_ports_are_those_of_its_settings_and_of_the_chart() -> None:

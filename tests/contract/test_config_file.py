@@ -10,11 +10,11 @@ from hypothesis import given
 from testcluster.paths import REPOSITORY
 
 from openclaw import cli, errors
-from openclaw.config import ServerConfig, ServerOptions
+from openclaw.config import ModelConfig, ServerConfig, ServerOptions
 from openclaw.serving import settings, termination
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.endpoint import Endpoint
-from openclaw.serving.lifecycle import listen, shown_address, start
+from openclaw.serving.frontends import Frontends
+from openclaw.serving.lifecycle import listen, make_repository, shown_address
 from openclaw.serving.telemetry import Telemetry
 from openclaw.storage import cache, uri
 from openclaw_operator.api.spec import URI_SCHEMES, Model, Runtime, Warmup
@@ -42,7 +42,7 @@ def container_of(service: InferenceService) -> Manifest:
 def read(service: InferenceService, folder: Path) -> ServerConfig:
     """The configuration as the runtime reads it from the mounted file."""
     (folder / FILE).write_text(config_map(service, revision_of(service).server_config)["data"][FILE])
-    return settings.layered(folder / FILE, None, {})
+    return settings.layered(folder / FILE, (), {})
 
 
 @given(spec=services.specs)
@@ -58,6 +58,12 @@ def test_every_file_that_is_rendered_is_understood_and_says_what_the_user_wrote(
     assert config.model.warmup.requests == model.get("warmup", {}).get("requests", 1)
     assert config.server.workers == runtime.get("workers", 1)
     assert config.server.threads == runtime.get("threads")
+    assert config.server.grpc_port == (8081 if runtime.get("grpc") else None)
+    batching, wanted = config.model.batching, runtime.get("batching", {})
+    assert batching.max_batch_size == wanted.get("maxBatchSize", 32)
+    assert (batching.latency_target_seconds or 0) * 1000 == pytest.approx(wanted.get("latencyTargetMilliseconds", 0))
+    assert batching.max_queue_length == wanted.get("maxQueueLength", 1024)
+    assert (batching.padding, batching.mask) == (wanted.get("padding", "auto"), wanted.get("mask"))
 
 
 EXTREMES: dict[str, Manifest] = {
@@ -111,11 +117,12 @@ def test_the_server_listens_where_the_pod_says_and_probes_ask_what_it_answers() 
 
 
 async def test_probes_are_answered_by_a_server_that_loads_and_by_one_that_drains() -> None:
-    endpoint = Endpoint("digits", Telemetry(SharedCounters()), concurrency=1)
-    container = container_of(services.service())
     options = ServerOptions(host="127.0.0.1", port=0)
+    config = ServerConfig(model=ModelConfig(name="digits", uri="file:///m"), server=options)
+    repository = make_repository(config, Telemetry(SharedCounters()))
+    container = container_of(services.service())
     listener = listen(options, shared=False)
-    server = await start(endpoint, listener, options)
+    frontends = await Frontends.start(repository, [listener], options)
     async with ClientSession(f"http://{shown_address(listener)}") as client:
 
         async def answers() -> list[int]:
@@ -123,9 +130,9 @@ async def test_probes_are_answered_by_a_server_that_loads_and_by_one_that_drains
             return [(await client.get(container[probe]["httpGet"]["path"])).status for probe in probes]
 
         assert await answers() == [200, 503, 503]
-        endpoint.drain()
+        repository.drain()
         assert await answers() == [200, 503, 503]
-    await server.stop(1)
+    await frontends.stop(1)
 
 
 @given(spec=services.specs.filter(lambda spec: "args" not in spec.get("runtime", {})))

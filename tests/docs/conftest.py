@@ -18,12 +18,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return run_demo(tmp_path_factory.mktemp("demo") / "digits")
 
 
-@pytest.fixture(scope="session")
-def digits_server(demo: Demo) -> Iterator[int]:
-    """The port of an `openclaw serve digits.onnx`, ready."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def grpc_port() -> int:
+    """The port on which that server answers gRPC."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def digits_server(demo: Demo, grpc_port: int) -> Iterator[int]:
+    """The port of an `openclaw serve digits.onnx`, ready."""
+    port = free_port()
     server = subprocess.Popen(
         [
             sys.executable,
@@ -35,6 +45,8 @@ def digits_server(demo: Demo) -> Iterator[int]:
             "127.0.0.1",
             "--port",
             str(port),
+            "--grpc-port",
+            str(grpc_port),
             "--drain-delay",
             "0",
         ],

@@ -5,10 +5,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -56,8 +58,9 @@ def test_an_example_of_the_servers_configuration_is_valid(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_an_example_in_python_runs(block: Block, demo: Demo, digits_server: int) -> None:
+def test_an_example_in_python_runs(block: Block, demo: Demo, digits_server: int, *, grpc_port: int) -> None:
     text = block.text.replace("localhost:8080", f"127.0.0.1:{digits_server}")
+    text = text.replace("localhost:8081", f"127.0.0.1:{grpc_port}")
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", text],
         capture_output=True, text=True, timeout=30, check=False, cwd=demo.build,
@@ -77,6 +80,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: Path, demo: Demo, 
     port = free_port()
     script = "\n".join(block.text for block in blocks(*SHELLS) if block.page == page and "run" in block.flags)
     # The docs use the gateway's default port, which may be taken here.
+    script = re.sub(r"\b8081\b", str(free_port()), script)
     script = re.sub(r"\b8080\b", str(port), script.replace("openclaw local up", f"openclaw local up --port {port}"))
     shutil.copytree(demo.folder, tmp_path / "examples" / "digits", ignore=shutil.ignore_patterns("cache"))
     shutil.copy(demo.build / "digits.onnx", tmp_path)
@@ -86,13 +90,17 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: Path, demo: Demo, 
         "OPENCLAW_LOCAL_DIR": str(tmp_path / "local"),
         "OPENCLAW_CACHE_DIR": str(tmp_path / "cache"),
     }
+    running = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
     try:
-        ended = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        said, _ = running.communicate(timeout=60)
+        assert running.returncode == 0, said
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)  # what a page that failed half-way has left
         subprocess.run(
             [sys.executable, "-m", "openclaw", "local", "down"],
             env=environment, timeout=40, check=True, capture_output=True,

@@ -23,13 +23,27 @@ FULL = {
         "warmup": {"requests": 3},
         "downloadTimeoutSeconds": 60,
         "maxBytes": 1000,
+        "batching": {
+            "maxBatchSize": 16,
+            "latencyTargetSeconds": 0.5,
+            "maxQueueLength": 100,
+            "maxQueueBytes": 1000,
+            "padding": "never",
+            "mask": "mask",
+        },
     },
+    "models": [],
     "server": {
         "port": 9000,
+        "grpcPort": 9001,
         "host": "127.0.0.1",
-        "workers": 2,
+        "workers": 1,
         "threads": None,
         "maxRequestBytes": 100,
+        "maxInferenceSeconds": 10,
+        "modelControl": True,
+        "modelFolder": "/models",
+        "sharedMemory": True,
         "drainDelaySeconds": 1,
         "drainTimeoutSeconds": 2,
     },
@@ -63,11 +77,16 @@ def test_every_key_of_the_file_arrives_and_goes_back() -> None:
             "model.warmup.request is not a known key; allowed here: requests",
         ),
         ({"model": {**MODEL, "max_bytes": 1}}, "model.max_bytes is not a known key"),
+        ({"model": {**MODEL, "batching": {"maxBatchSize": 0}}}, "model.batching.maxBatchSize is 0"),
+        ({"models": [MODEL]}, "two models are called 'digits'; each needs a name of its own"),
+        ({"server": {"workers": 2, "modelControl": True}}, "need server.workers to be 1"),
+        ({"server": {"workers": 2, "grpcPort": 0}}, "server.grpcPort is 0 with several workers"),
+        ({"server": {"modelFolder": "/models"}}, "server.modelFolder needs server.modelControl"),
         ({"server": {"port": "80"}}, 'server.port is "80": input should be a valid integer'),
         ({"server": {"port": 65536}}, "server.port is 65536: input should be less than or equal to 65535"),
         ({"server": {"workers": 0}}, "server.workers is 0: input should be greater than or equal to 1"),
         ({"server": {"threads": True}}, "server.threads is true"),
-        ({"serve": {}}, "serve is not a known key; allowed here: model, server"),
+        ({"serve": {}}, "serve is not a known key; allowed here: model, models, server"),
     ],
 )
 def test_a_mistake_is_named_with_its_value_and_what_is_allowed(change: dict[str, Any], says: str) -> None:
@@ -112,27 +131,27 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, s
     file = tmp_path / "server.json"
     file.write_text(text)
     with pytest.raises(ConfigInvalid) as refusal:
-        layered(file, None, {})
+        layered(file, (), {})
     assert says in str(refusal.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"server\.json cannot be read: No such file"):
-        layered(tmp_path / "server.json", None, {})
+        layered(tmp_path / "server.json", (), {})
 
 
 def test_the_command_line_is_above_the_file(tmp_path: Path) -> None:
     file = tmp_path / "server.json"
     file.write_text(json.dumps(FULL))
     options = {"port": 1, "name": "other", "warmup_requests": 0, "threads": None, "drain_delay": 9}
-    config = layered(file, None, options)
+    config = layered(file, (), options)
     assert (config.server.port, config.model.name, config.model.warmup.requests) == (1, "other", 0)
-    assert (config.server.drain_delay_seconds, config.server.workers) == (9, 2)
+    assert (config.server.drain_delay_seconds, config.server.grpc_port) == (9, 9001)
 
 
 def test_a_plain_path_is_a_file_and_names_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = layered(None, "my models/digits.v1.onnx", {})
+    config = layered(None, ["my models/digits.v1.onnx"], {})
     assert config.model.name == "digits.v1"
     assert config.model.uri == f"{tmp_path.as_uri()}/my%20models/digits.v1.onnx"
 
@@ -140,7 +159,7 @@ def test_a_plain_path_is_a_file_and_names_the_model(tmp_path: Path, monkeypatch:
 def test_a_file_without_a_model_takes_the_one_given(tmp_path: Path) -> None:
     file = tmp_path / "server.json"
     file.write_text('{"server": {"port": 1}}')
-    config = layered(file, "https://host/resnet.onnx?sig=1", {})
+    config = layered(file, ["https://host/resnet.onnx?sig=1"], {})
     assert (config.model.name, config.server.port) == ("resnet", 1)
 
 
@@ -148,6 +167,25 @@ def test_a_model_named_twice_or_never_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "server.json"
     file.write_text(json.dumps(FULL))
     with pytest.raises(ConfigInvalid, match="the model is named twice"):
-        layered(file, "other.onnx", {})
+        layered(file, ["other.onnx"], {})
     with pytest.raises(ConfigInvalid, match="no model is named: give a path or URI, or --config, or set MODEL_PATH"):
-        layered(None, None, {})
+        layered(None, (), {})
+
+
+def test_further_models_are_served_beside_the_first_with_the_same_settings() -> None:
+    config = layered(None, ["digits.onnx", "s3://models/letters.onnx"], {"max_batch_size": 16, "warmup_requests": 2})
+    assert [model.name for model in config.all_models] == ["digits", "letters"]
+    assert config.models[0].uri == "s3://models/letters.onnx"
+    assert {(model.batching.max_batch_size, model.warmup.requests) for model in config.all_models} == {(16, 2)}
+
+
+def test_a_name_for_several_models_is_refused() -> None:
+    with pytest.raises(ConfigInvalid, match="--name is given with 2 models; give it with one"):
+        layered(None, ["a.onnx", "b.onnx"], {"name": "both"})
+
+
+def test_a_mistake_of_the_file_is_told_although_the_command_line_says_more(tmp_path: Path) -> None:
+    file = tmp_path / "server.json"
+    file.write_text(json.dumps({"model": {**MODEL, "batching": 5}}))
+    with pytest.raises(ConfigInvalid, match=r"model\.batching is 5"):
+        layered(file, (), {"max_batch_size": 16})

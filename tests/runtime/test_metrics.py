@@ -105,7 +105,8 @@ def test_what_was_shed_is_counted_but_is_no_latency() -> None:
     metrics = ServingMetrics(counters)
     requests = metrics.requests("digits", "1", "grpc")
     requests.begin()
-    requests.shed("RESOURCE_EXHAUSTED", "queue_full")
+    requests.refused("RESOURCE_EXHAUSTED")
+    metrics.model("digits").shed("queue_full")
     metrics.publish()
     assert value(counters, "openclaw_requests_shed_total", model="digits", reason="queue_full") == 1
     labels = {"model": "digits", "version": "1", "protocol": "grpc", "code": "RESOURCE_EXHAUSTED"}

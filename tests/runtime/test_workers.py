@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
+import numpy as np
 import psutil
 import pytest
+from tritonclient.grpc.aio import InferenceServerClient, InferInput
 
 ZEROS = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0] * 64}]}
 INFER = "/v2/models/digits/infer"
@@ -20,15 +23,14 @@ COUNTED = 'openclaw_requests_total{code="200",model="digits",protocol="rest",ver
 def server(start_server: Callable[..., Any], models: Any) -> Iterator[Any]:
     server = start_server(models.digits(), "--workers", 2, "--drain-delay", 0).wait_ready()
     yield server
-    children = psutil.Process(server.process.pid).children() if server.process.poll() is None else []
+    children = psutil.Process(server.process.pid).children(recursive=True) if server.process.poll() is None else []
     assert server.stop() == 0
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
 def workers_of(server: Any) -> list[psutil.Process]:
-    return [
-        child for child in psutil.Process(server.process.pid).children() if "openclaw.serving.worker" in child.cmdline()
-    ]
+    (fork_server,) = psutil.Process(server.process.pid).children()
+    return fork_server.children()
 
 
 async def ask(url: str, times: int) -> None:
@@ -90,3 +92,47 @@ async def test_a_worker_that_is_asked_to_stop_drains_and_is_replaced(server: Any
     await asyncio.to_thread(server.wait_for, rf"worker {victim.pid} ended with exit code 0")
     await asyncio.to_thread(server.wait_for, r"worker \d+ answers again")
     await ask(server.url, 4)
+
+
+async def test_workers_share_the_weights_of_a_model(start_server: Callable[..., Any], models: Any) -> None:
+    size = 4096
+    weights = size * size * 4
+    server = await asyncio.to_thread(
+        lambda: start_server(
+            models.slow(size, 1), "--workers", 2, "--threads", 1, "--max-batch-size", 1, "--drain-delay", 0
+        ).wait_ready()
+    )
+    own = [worker.memory_full_info().uss for worker in workers_of(server)]
+    shared = [worker.memory_info().rss for worker in workers_of(server)]
+    assert min(shared) > weights
+    assert max(own) < weights
+    assert await asyncio.to_thread(server.stop) == 0
+
+
+async def test_workers_answer_grpc_on_one_port(start_server: Callable[..., Any], models: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = await asyncio.to_thread(
+        lambda: start_server(models.digits(), "--workers", 2, "--grpc-port", port, "--drain-delay", 0).wait_ready()
+    )
+    image = InferInput("image", [1, 64], "FP32")
+    image.set_data_from_numpy(np.zeros((1, 64), np.float32))
+    for _ in range(8):
+        async with InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert (await client.infer("digits", [image])).as_numpy("scores").tolist() == [[0.0] * 10]
+    assert await asyncio.to_thread(server.stop) == 0
+
+
+async def test_a_fork_server_that_dies_is_replaced_when_a_worker_is_needed(server: Any) -> None:
+    (fork_server,) = psutil.Process(server.process.pid).children()
+    workers = fork_server.children()
+    fork_server.kill()
+    await ask(server.url, 4)
+    workers[0].kill()
+    await asyncio.to_thread(server.wait_for, rf"worker {workers[0].pid} ended")
+    await asyncio.to_thread(server.wait_for, r"worker \d+ answers again")
+    await ask(server.url, 8)
+    for worker in workers:
+        if worker.is_running():
+            worker.terminate()
+    await asyncio.to_thread(psutil.wait_procs, workers, 10)

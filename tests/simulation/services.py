@@ -28,6 +28,8 @@ FULL: Manifest = {
             {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "token"}}},
         ],
         "args": ["--drain-delay=10"],
+        "batching": {"maxBatchSize": 16, "latencyTargetMilliseconds": 500, "padding": "never"},
+        "grpc": True,
     },
     "resources": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "8Gi"}},
     "scaling": {
@@ -122,6 +124,14 @@ runtimes = _maybe(
     threads=st.integers(1, 256),
     env=_environment,
     args=st.lists(_words, max_size=3),
+    grpc=st.booleans(),
+    batching=_maybe(
+        maxBatchSize=st.integers(1, 4096),
+        latencyTargetMilliseconds=st.integers(1, 3_600_000),
+        maxQueueLength=st.integers(1, 1_000_000),
+        padding=st.sampled_from(["auto", "never"]),
+        mask=_words,
+    ),
 )
 
 _cpu = st.sampled_from(["100m", "250m", 1, "1.5", "2"])

@@ -125,6 +125,23 @@ def _names_differ(variables: list[EnvVar]) -> list[EnvVar]:
     return variables
 
 
+class Batching(ApiModel):
+    """Which requests may share a run of the model. Nothing waits for others unless that was measured to pay."""
+
+    max_batch_size: int | None = Field(default=None, ge=1, le=4096)
+    """Most rows in one run of the model; 1 switches batching off. Default: 32."""
+    latency_target_milliseconds: int | None = Field(default=None, ge=1, le=3_600_000)
+    """Within which an answer is worth having: a request that would be later is refused at once (HTTP 429), and a batch
+    may wait for more as long as it is met. Default: none; nothing is delayed, and nothing refused for its age."""
+    max_queue_length: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Requests that may wait in a pod; further ones are refused. Default: 1024."""
+    padding: Literal["auto", "never"] | None = None
+    """Whether sequences of different lengths share a run, filled up to the longest, where a mask makes that exact.
+    Default: auto."""
+    mask: str | None = Field(default=None, min_length=1, max_length=1024)
+    """The input that is 0 where a sequence is filled up, when its name is not one of the usual ones."""
+
+
 class Runtime(ApiModel):
     """The server that runs in each pod."""
 
@@ -141,8 +158,11 @@ class Runtime(ApiModel):
     """Environment of the server."""
     args: list[Annotated[str, Field(max_length=1024)]] | None = Field(default=None, max_length=32)
     """Further arguments of `openclaw serve`."""
+    batching: Batching | None = None
+    """Which requests may share a run of the model."""
+    grpc: bool | None = None
+    """Whether pods answer gRPC as well, on port 8081 of the Service. Default: false."""
     optimize: ReservedField = reserved("optimize the model before it is uploaded", kind="string")
-    batching: ReservedField = reserved("batch in the client")
 
 
 def _within_limits(resources: "Resources") -> bool:

@@ -86,6 +86,7 @@ def launch(
         "TMPDIR": str(places.get(_TMP, room.folder)),
         "OPENCLAW_HOST": "127.0.0.1",
         "OPENCLAW_PORT": str(port),
+        **_grpc(container),
         "OPENCLAW_TERMINATION_LOG": str(room.termination_log),
         MARKER: str(room.marker),
     }
@@ -103,6 +104,12 @@ def _container(pod: Manifest) -> dict[str, Any]:
             f"local mode runs the container {names.CONTAINER} alone: remove {', '.join(extra)} from spec.podTemplate"
         )
     return dict(containers[0])
+
+
+def _grpc(container: Mapping[str, Any]) -> dict[str, str]:
+    """Any free port: pods of this machine cannot all have the same."""
+    asked = any(port.get("name") == names.GRPC_PORT_NAME for port in container.get("ports") or [])
+    return {"OPENCLAW_GRPC_PORT": "0"} if asked else {}
 
 
 def _cache_dir(container: Mapping[str, Any]) -> str | None:

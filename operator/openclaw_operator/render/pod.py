@@ -12,7 +12,6 @@ from openclaw_operator.render.merge import merged
 
 CONFIG_DIR = "/etc/openclaw"
 CACHE_DIR = "/var/cache/openclaw"
-PORT = 8080
 USER = 65532
 
 READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=3)
@@ -65,7 +64,7 @@ def _container(service: InferenceService, config: Config, *, image: str) -> Mani
         "command": ["openclaw"],
         "args": ["serve", f"--config={CONFIG_DIR}/{server_config.FILE}", *((runtime and runtime.args) or [])],
         "env": _environment(service),
-        "ports": [{"name": names.PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
+        "ports": _ports(service),
         "resources": _resources(spec.resources, config),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -84,6 +83,18 @@ def _container(service: InferenceService, config: Config, *, image: str) -> Mani
     if spec.model.credentials:
         container["envFrom"] = [{"secretRef": {"name": spec.model.credentials.secret_name}}]
     return container
+
+
+def _ports(service: InferenceService) -> list[Manifest]:
+    ports = [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}]
+    if answers_grpc(service):
+        ports.append({"name": names.GRPC_PORT_NAME, "containerPort": names.GRPC_PORT, "protocol": "TCP"})
+    return ports
+
+
+def answers_grpc(service: InferenceService) -> bool:
+    """Whether pods listen on the port for gRPC."""
+    return bool(service.spec.runtime and service.spec.runtime.grpc)
 
 
 def _environment(service: InferenceService) -> list[dict[str, Any]]:

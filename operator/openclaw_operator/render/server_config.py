@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from openclaw_operator import names
-from openclaw_operator.api.spec import Probe
+from openclaw_operator.api.spec import Probe, Runtime
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.names import Manifest
 from openclaw_operator.render.metadata import child
@@ -51,12 +51,24 @@ def server_config(service: InferenceService) -> str:
         model["sha256"] = spec.model.sha256
     if spec.model.warmup:
         model["warmup"] = {"requests": spec.model.warmup.requests}
-    server: dict[str, Any] = {"port": 8080}
-    if spec.runtime and spec.runtime.workers:
-        server["workers"] = spec.runtime.workers
-    if spec.runtime and spec.runtime.threads:
-        server["threads"] = spec.runtime.threads
+    server: dict[str, Any] = {"port": names.PORT}
+    if runtime := spec.runtime:
+        if runtime.workers:
+            server["workers"] = runtime.workers
+        if runtime.threads:
+            server["threads"] = runtime.threads
+        if runtime.grpc:
+            server["grpcPort"] = names.GRPC_PORT
+        if batching := _batching(runtime):
+            model["batching"] = batching
     return json.dumps({"model": model, "server": server}, indent=2, sort_keys=True) + "\n"
+
+
+def _batching(runtime: Runtime) -> dict[str, Any]:
+    asked = runtime.batching.model_dump(by_alias=True, exclude_none=True) if runtime.batching else {}
+    if target := asked.pop("latencyTargetMilliseconds", None):
+        asked["latencyTargetSeconds"] = target / 1000
+    return asked
 
 
 def config_map_name(service: str, text: str) -> str:

@@ -13,6 +13,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.errors import InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
+from openclaw.graph import bfloat16
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
 
 Array = npt.NDArray[np.generic]
@@ -37,7 +39,7 @@ class Model:
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
         self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
         self._outputs = tuple(self.datatypes)
-        self._session = session
+        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else session.run
 
     @classmethod
     def from_file(
@@ -71,7 +73,8 @@ class Model:
 
         Args:
             inputs: an array for every input of the signature, of its datatype and shape; lists and numbers
-                take the model's datatype.
+                take the model's datatype. BF16 is taken as ml_dtypes' bfloat16 or as its bits in uint16, and
+                given as its bits.
             outputs: which outputs to compute, all by default.
 
         Raises:
@@ -95,7 +98,9 @@ class Model:
         if spec is None:
             raise InvalidRequest(f"there is no input {name!r}; the model takes {_listed(self.signature.inputs)}")
         array = _as_array(value, spec)
-        if array.dtype != spec.dtype and not (spec.datatype == "BYTES" and array.dtype.kind in "US"):
+        if spec.datatype == "BYTES":
+            array = _as_strings(array, name)
+        elif array.dtype != spec.dtype:
             raise InvalidRequest(f"input {name!r} is {array.dtype}; the model takes {spec.dtype} ({spec.datatype})")
         if not spec.accepts(array.shape):
             raise InvalidRequest(
@@ -111,7 +116,7 @@ class Model:
             InferenceFailed: the model failed on inputs that fit its signature.
         """
         try:
-            results: list[Array] = self._session.run(names, arrays)
+            results: list[Array] = self._run(names, arrays)
         except ort_errors.InvalidArgument as error:
             raise InvalidRequest(f"the model refuses these inputs: {_brief(error)}") from error
         except MemoryError as error:
@@ -125,13 +130,30 @@ class Model:
 def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:
     """Arrays stay as they are; lists and numbers have no dtype of their own, so they take the model's."""
     if isinstance(value, np.ndarray):
-        return value
+        return value.view(np.uint16) if spec.datatype == "BF16" and value.dtype.name == "bfloat16" else value
     try:
+        if spec.datatype == "BF16":
+            return bfloat16.to_bits(np.asarray(value, dtype=np.float32))
         array = np.asarray(value)
         fits = np.can_cast(array.dtype, spec.dtype, "same_kind")
         return np.asarray(value, dtype=spec.dtype) if fits else array
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"input {spec.name!r} does not fit {spec.datatype}: {error}") from error
+
+
+def _as_strings(array: Array, name: str) -> Array:
+    """What onnxruntime takes as strings: it would write bytes as Python shows them, ``b'...'``."""
+    if array.dtype.kind == "U":
+        return array
+    items = array.ravel().tolist()
+    try:
+        strings = [item.decode() if isinstance(item, bytes) else item for item in items]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"input {name!r} holds bytes that are not UTF-8: {error.reason}") from error
+    for item in strings:
+        if not isinstance(item, str):
+            raise InvalidRequest(f"input {name!r} holds {type(item).__name__}; the model takes strings (BYTES)")
+    return np.array(strings, dtype=object).reshape(array.shape)
 
 
 def _check_fits(path: Path, grant: Grant) -> None:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from openclaw.errors import ModelInvalid
 
-# BYTES are Python strings in object arrays, as onnxruntime takes and gives them.
+# BYTES are Python strings in object arrays, as onnxruntime takes and gives them; BF16 are the bits of
+# ``graph.bfloat16``, told from UINT16 by the datatype alone.
 NUMPY_OF: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype("<u1"),
@@ -29,6 +30,7 @@ NUMPY_OF: dict[str, np.dtype[np.generic]] = {
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
     "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
@@ -45,6 +47,7 @@ _DATATYPE_OF_ONNX = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",

@@ -6,13 +6,15 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from openclaw.execute.session import Model
 from openclaw.graph.signature import Signature
-from openclaw.serving.protocol import InferRequest, Tensor, encode_request
+from openclaw.serving.inference import InferRequest, Tensor
+from openclaw.serving.protocol import encode_request
+from openclaw.serving.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +22,14 @@ log = logging.getLogger(__name__)
 _MAX_VALUES = 256
 
 
-def announce(model: Model, address: tuple[Any, ...], *, seconds: float) -> None:
-    """Logs that the model is ready, and shows a curl command where a person reads along."""
+def announce(models: Iterable[Served], address: tuple[Any, ...], *, seconds: float) -> None:
+    """Logs that the models are ready, and shows a curl command for each where a person reads along."""
     host, port = str(address[0]), int(address[1])
     url = f"http://{reachable(host)}:{port}"
-    log.info("%s is ready on %s after %.2f s", model.name, url, seconds)
-    if os.environ.get("OPENCLAW_LOG_FORMAT") != "json":
-        print(f"try it:\n  {curl_command(model.name, url, model.signature)}", file=sys.stdout, flush=True)
+    for served in models:
+        log.info("%s is ready on %s after %.2f s", served.name, url, seconds)
+        if os.environ.get("OPENCLAW_LOG_FORMAT") != "json":
+            print(f"try it:\n  {curl_command(served.name, url, served.signature)}", file=sys.stdout, flush=True)
 
 
 def reachable(host: str) -> str:

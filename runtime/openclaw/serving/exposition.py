@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -15,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from openclaw.devices.memory import resident_bytes
 from openclaw.serving import families, summary
 from openclaw.serving.counters import SharedCounters, Slot
 from openclaw.serving.families import QUANTILES, Family
@@ -100,17 +99,9 @@ def _read(slots: list[Slot]) -> dict[str, Series]:
 
 
 def _add_rss(rows: Series, slots: list[Slot]) -> None:
-    sizes = [size for slot in slots if slot.pid and (size := _resident(slot.pid)) is not None]
+    sizes = [size for slot in slots if slot.pid and (size := resident_bytes(slot.pid)) is not None]
     if sizes:
         rows["rss",] = [np.array([float(sum(sizes))])]
-
-
-def _resident(pid: int) -> int | None:
-    """Resident bytes of a process, see proc_pid_statm(5); None where there is no /proc or no such process."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except OSError:
-        return None
 
 
 def _plain(family: Family, rows: Series) -> Metric:

@@ -11,25 +11,22 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openclaw.config import ServerConfig, ServerOptions
-from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.config import ModelConfig, ServerConfig, ServerOptions
+from openclaw.devices.memory import room_bytes
 from openclaw.errors import ConfigInvalid, StartupError
-from openclaw.execute.session import Model
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.endpoint import Endpoint
-from openclaw.serving.http.messages import Limits as HttpLimits
-from openclaw.serving.http.server import BACKLOG, HttpServer
-from openclaw.serving.rest import Rest
+from openclaw.serving.frontends import Frontends
+from openclaw.serving.http.server import BACKLOG
+from openclaw.serving.loading import Loaded, check_room, fetch_model, load, measured, runs_of, threads_of
+from openclaw.serving.modelfolder import ModelFolder
+from openclaw.serving.repository import Control, Repository
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
-from openclaw.serving.warmup import warm_up
-from openclaw.storage.fetch import Limits, fetch
+from openclaw.serving.threads import in_thread
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
@@ -38,81 +35,90 @@ T = TypeVar("T")
 
 
 async def serve(config: ServerConfig, cache_dir: Path) -> None:
-    """Serves one model in this process until it is told to stop.
+    """Serves in this process until it is told to stop.
 
     Raises:
-        StartupError: the model could not be brought up.
+        StartupError: a model could not be brought up.
     """
     signals = StopSignals()
     signals.install()
     listener = listen(config.server, shared=False)
     telemetry = Telemetry(SharedCounters())
     telemetry.start()
-    endpoint = Endpoint(config.model.name, telemetry, concurrency=cores_of(config))
-    server = await start(endpoint, listener, config.server)
-    log.info("listening on %s; loading %s", shown_address(listener), parse(config.model.uri))
+    loader = Loader(config, cache_dir)
+    repository = make_repository(config, telemetry, control=loader.control())
+    await repository.measure_hop()
+    frontends = await Frontends.start(repository, [listener], config.server)
+    log.info("listening on %s; loading %s", shown_address(listener), _shown(config))
     try:
         began = time.perf_counter()
-        loaded = await until_stopped(bring_up(config, cache_dir, endpoint), signals)
-        if loaded is not None:
+        if await until_stopped(loader.bring_up_all(repository), signals):
             telemetry.settle()
-            endpoint.open(loaded.model, quickest=loaded.quickest)
-            announce(loaded.model, listener.getsockname(), seconds=time.perf_counter() - began)
+            repository.open()
+            announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - began)
+            # Not before: who waits for a pod to come up would wait for this, too.
+            measuring = asyncio.create_task(loader.measure_all(repository))
             await signals.stop.wait()
-            server.drain()
-            await drain(endpoint, signals, config.server)
+            measuring.cancel()
+            await drain(repository, frontends, signals=signals, options=config.server)
     finally:
-        await server.stop(config.server.drain_timeout_seconds)
+        await frontends.stop(config.server.drain_timeout_seconds)
         telemetry.stop()
     log.info("stopped")
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model that was warmed up, and the seconds of its quickest inference."""
-
-    model: Model
-    quickest: float
+def make_repository(config: ServerConfig, telemetry: Telemetry, *, control: Control | None = None) -> Repository:
+    """The repository of a server whose models are still to be loaded."""
+    patience = config.server.max_inference_seconds
+    return Repository(config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control)
 
 
-async def bring_up(config: ServerConfig, cache_dir: Path, endpoint: Endpoint) -> Loaded:
-    """Fetches, loads and warms up the model; its time and its failure are in the metrics."""
-    began = time.perf_counter()
-    try:
-        path = await fetch_model(config, cache_dir)
-        # Not the loop's own executor: closing the loop waits for that, and a load cannot be interrupted.
-        loader = ThreadPoolExecutor(1, thread_name_prefix="load")
-        loaded = await asyncio.get_running_loop().run_in_executor(loader, load_model, config, path)
-        loader.shutdown(wait=False)
-    except StartupError as error:
-        endpoint.metrics.load_failed(error.reason)
-        raise
-    endpoint.metrics.loaded(time.perf_counter() - began)
-    return loaded
+class Loader:
+    """Brings models up while the server answers."""
+
+    def __init__(self, config: ServerConfig, cache_dir: Path) -> None:
+        self._config = config
+        self._cache_dir = cache_dir
+
+    def control(self) -> Control | None:
+        """What clients may load."""
+        options = self._config.server
+        if not options.model_control:
+            return None
+        folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
+        return Control(self.bring_up_beside, folder.find if folder else lambda _: None)
+
+    async def bring_up_all(self, repository: Repository) -> bool:
+        """Loads every model of the configuration, one after the other; raises StartupError."""
+        for model in self._config.all_models:
+            try:
+                repository.put(await self.bring_up(model))
+            except StartupError as error:
+                repository.telemetry.metrics.model(model.name).load_failed(error.reason)
+                raise
+        return True
+
+    async def bring_up(self, model: ModelConfig) -> Loaded:
+        """Fetches, loads and warms up one model; raises StartupError."""
+        return await self._load(model, await fetch_model(model, self._cache_dir))
+
+    async def bring_up_beside(self, model: ModelConfig) -> Loaded:
+        """The same beside models that are served already, if there is room; raises StartupError."""
+        path = await fetch_model(model, self._cache_dir)
+        check_room(path, room_bytes())
+        return await in_thread(measured, await self._load(model, path))
+
+    async def measure_all(self, repository: Repository) -> None:
+        """Measures what batches of each model cost, one after the other, while they serve."""
+        for served in repository.served():
+            await served.measure()
+
+    async def _load(self, model: ModelConfig, path: Path) -> Loaded:
+        return await in_thread(load, model, path, threads=threads_of(self._config))
 
 
-async def fetch_model(config: ServerConfig, cache_dir: Path) -> Path:
-    """The model as a local file."""
-    limits = Limits(timeout_seconds=config.model.download_timeout_seconds, max_bytes=config.model.max_bytes)
-    return await fetch(parse(config.model.uri), cache_dir=cache_dir, sha256=config.model.sha256, limits=limits)
-
-
-def load_model(config: ServerConfig, path: Path) -> Loaded:
-    """Loads and warms up; takes as long as the model needs."""
-    source = str(parse(config.model.uri))
-    model = Model.from_file(path, name=config.model.name, threads=threads_of(config), source=source)
-    log.info("loaded %s with %d thread(s)", path, model.threads)
-    return Loaded(model, warm_up(model, config.model.warmup.requests))
-
-
-def cores_of(config: ServerConfig) -> int:
-    """Whole cores for each process: how many inferences it runs at once."""
-    return default_threads(read_grant().cores, config.server.workers)
-
-
-def threads_of(config: ServerConfig) -> int:
-    """Threads for one inference: what was asked for, or the process's cores."""
-    return config.server.threads or cores_of(config)
+def _shown(config: ServerConfig) -> str:
+    return ", ".join(str(parse(model.uri)) for model in config.all_models)
 
 
 def listen(options: ServerOptions, *, shared: bool) -> socket.socket:
@@ -160,13 +166,6 @@ def shown_address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def start(endpoint: Endpoint, listener: socket.socket, options: ServerOptions) -> HttpServer:
-    """Starts answering on ``listener``."""
-    server = HttpServer(Rest(endpoint), limits=HttpLimits(max_body_bytes=options.max_request_bytes))
-    await server.start([listener])
-    return server
-
-
 async def until_stopped(work: Coroutine[Any, Any, T], signals: StopSignals) -> T | None:
     """The work's result, or None when a signal to stop came first."""
     task, stop = asyncio.create_task(work), asyncio.create_task(signals.stop.wait())
@@ -179,8 +178,9 @@ async def until_stopped(work: Coroutine[Any, Any, T], signals: StopSignals) -> T
     return None
 
 
-async def drain(endpoint: Endpoint, signals: StopSignals, options: ServerOptions) -> None:
+async def drain(repository: Repository, frontends: Frontends, *, signals: StopSignals, options: ServerOptions) -> None:
     """Says that it stops, and answers what still comes until load balancers have heard it."""
-    endpoint.drain()
+    repository.drain()
+    frontends.drain()
     log.info("stopping: still answering for %d s, then finishing what is in flight", options.drain_delay_seconds)
     await signals.delay(options.drain_delay_seconds)

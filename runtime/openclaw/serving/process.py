@@ -7,23 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine
-from typing import Any
-
-from openclaw.config import ServerConfig
-from openclaw.serving.lifecycle import serve
-from openclaw.serving.workers import serve_with_workers
-from openclaw.storage.cache import default_folder
-
-
-def run(config: ServerConfig) -> int:
-    """Serves until told to stop, in this process or in workers; returns the exit code.
-
-    Raises:
-        StartupError: the model could not be brought up.
-    """
-    entry = serve if config.server.workers == 1 else serve_with_workers
-    run_loop(entry(config, default_folder()))
-    return 0
+from typing import Any, NoReturn
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -36,7 +20,7 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """Ends the process now.
 
     The usual way waits for every thread, and a thread inside onnxruntime cannot be interrupted: a stop

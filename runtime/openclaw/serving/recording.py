@@ -224,7 +224,7 @@ class ModelMetrics:
 
 
 class RequestMetrics:
-    """Counts the requests of one model, version and protocol: ``begin``, then ``answered`` or ``shed``."""
+    """Counts the requests of one model, version and protocol: ``begin``, then ``answered`` or ``refused``."""
 
     __slots__ = ("_at_flight", "_cells", "_codes", "_durations", "_labels", "_metrics", "_model")
 
@@ -266,11 +266,10 @@ class RequestMetrics:
         if values is not None:
             self._model.window.record(values, now)
 
-    def shed(self, code: int | str, reason: str) -> None:
+    def refused(self, code: int | str) -> None:
         """It was refused because of load: counted, but not as a latency, which quick refusals would flatter."""
         self._cells[self._at_flight] -= 1.0
         self._cells[self._code(code)] += 1.0
-        self._model.shed(reason)
 
     def answers(self) -> float:
         """Requests ended so far, counts of a process before this one in the slot included."""

@@ -1,148 +1,238 @@
-"""The Open Inference Protocol's paths: a request in, an answer out, and the model behind an endpoint between them.
+"""What is served over HTTP, path by path: the Open Inference Protocol and its extensions, KServe's V1, metrics.
 
-https://github.com/open-inference/open-inference-protocol
+https://github.com/open-inference/open-inference-protocol and the extensions of
+https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
-from openclaw.errors import NotReady, RequestError, UnsupportedEncoding
-from openclaw.serving import protocol
-from openclaw.serving.endpoint import Endpoint
+from openclaw.config import ServerOptions
+from openclaw.errors import InvalidRequest, NotReady, RequestError, Unsupported
+from openclaw.serving import openapi, protocol, statistics, v1
+from openclaw.serving.exchange import Exchange, open_inference, refused, v1_predict
 from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.repository import Repository
+from openclaw.serving.served import Served
+from openclaw.serving.sharedmemory import Regions
+from openclaw.serving.shown import shown
 from openclaw.version import __version__
 
-_HEADER_LENGTH = protocol.HEADER_LENGTH.lower().encode()
 _Get = Callable[[Request], Answer | Awaitable[Answer]]
+_READ = ("GET", "HEAD")
 
 
 class Rest:
-    """Answers for one endpoint: call it with a request."""
+    """Answers for the models of a repository: call it with a request.
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    Args:
+        repository: the models.
+        exchange: answers inferences.
+        options: of the server, to describe it by.
+        regions: shared memory that tensors may lie in; None where clients may not use it.
+    """
+
+    def __init__(
+        self, repository: Repository, exchange: Exchange, *, options: ServerOptions, regions: Regions | None = None
+    ) -> None:
+        self._repository = repository
+        self._exchange = exchange
+        self._options = options
+        self._regions = regions
+        self._dialect = open_inference(regions)
         # What nearly every request asks for is found by its bytes alone.
-        self._infer = f"/v2/models/{endpoint.name}/infer".encode()
+        self._targets = {f"/v2/models/{name}/infer".encode(): name for name in repository.names()}
         self._documents: dict[str, _Get] = {
             "/v2": self._server,
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             "/v2/models": self._models,
+            "/v2/models/stats": self._all_statistics,
+            "/v1/models": self._models,
             "/metrics": self._metrics,
+            "/openapi.json": self._description,
         }
 
     def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
         """Answers at once, or later where the model takes its time."""
         try:
-            if request.target == self._infer and request.method == "POST":
-                return self._inference(request)
+            name = self._targets.get(request.target)
+            if name is not None and request.method == "POST":
+                return self._exchange.answer(request, self._repository.find(name), self._dialect)
             return self._route(request)
         except RequestError as error:
-            return _refused(error)
+            return refused(error)
 
     def _route(self, request: Request) -> Answer | Awaitable[Answer]:
         path = request.path
         if document := self._documents.get(path):
-            return document(request) if request.method in {"GET", "HEAD"} else _not_allowed(request, "GET, HEAD")
+            return document(request) if request.method in _READ else _not_allowed(request, *_READ)
         match path.split("/"):
+            case ["", "v2", "models", name, "versions", version, *rest]:
+                return self._model(request, name, version, verb="/".join(rest))
             case ["", "v2", "models", name, *rest]:
-                version = rest[1] if len(rest) > 1 and rest[0] == "versions" else None
-                return self._model(request, name, version, verb="/".join(rest[2:] if version is not None else rest))
+                return self._model(request, name, None, verb="/".join(rest))
+            case ["", "v1", "models", name]:
+                return self._v1(request, *name.rsplit(":", 1))
+            case ["", "v2", "repository", *rest]:
+                return self._in_repository(request, rest)
+            case ["", "v2", "systemsharedmemory", *rest]:
+                return self._shared_memory(request, rest)
         return _nothing_at(path)
 
     def _model(self, request: Request, name: str, version: str | None, *, verb: str) -> Answer | Awaitable[Answer]:
         if verb == "infer":
             if request.method != "POST":
                 return _not_allowed(request, "POST")
-            # Only the served name becomes a label: names that clients invent would grow the metrics without end.
-            self._endpoint.check(name, version)
-            return self._inference(request)
-        if verb not in {"", "ready"}:
+            return self._exchange.answer(request, self._repository.find(name, version), self._dialect)
+        if verb not in {"", "ready", "stats"}:
             return _nothing_at(request.path)
-        if request.method not in {"GET", "HEAD"}:
-            return _not_allowed(request, "GET, HEAD")
-        if verb == "":
-            return _json(self._endpoint.metadata(name, version))
-        self._endpoint.check(name, version)
-        return self._readiness({"name": name, "ready": self._endpoint.ready})
+        if request.method not in _READ:
+            return _not_allowed(request, *_READ)
+        if verb == "ready":
+            return self._readiness({"name": name, "ready": self._repository.is_ready(name, version)})
+        served = self._repository.find(name, version)
+        if verb == "stats":
+            return _statistics([served])
+        return _json(protocol.metadata(served.name, served.version, served.signature))
 
-    def _inference(self, request: Request) -> Answer | Awaitable[Answer]:
-        self._endpoint.requests.begin()
-        try:
-            encoding = request.header(b"content-encoding")
-            if encoding is not None and encoding.lower() != b"identity":
-                shown = repr(encoding[:80].decode("latin-1"))
-                raise UnsupportedEncoding(f"Content-Encoding is {shown}; send the body uncompressed (identity)")
-            length = request.header(_HEADER_LENGTH)
-            answer = self._endpoint.infer(request.body, None if length is None else length.decode("latin-1"))
-        except BaseException as error:
-            self._count(request, error)
-            raise
-        if isinstance(answer, protocol.Encoded):
-            self._count(request)
-            return _encoded(answer)
-        return self._inference_later(request, answer)
+    def _v1(self, request: Request, name: str, verb: str = "") -> Answer | Awaitable[Answer]:
+        if verb == "predict":
+            if request.method != "POST":
+                return _not_allowed(request, "POST")
+            return self._exchange.answer(request, self._repository.find(name), v1_predict)
+        if verb:
+            return _nothing_at(request.path)
+        if request.method not in _READ:
+            return _not_allowed(request, *_READ)
+        return self._readiness(v1.status(name, ready=self._repository.is_ready(name)))
 
-    async def _inference_later(self, request: Request, coming: Awaitable[protocol.Encoded]) -> Answer:
+    def _in_repository(self, request: Request, rest: list[str]) -> Answer | Awaitable[Answer]:
+        match rest:
+            case ["index"]:
+                return self._index(request) if request.method == "POST" else _not_allowed(request, "POST")
+            case ["models", name, "load" | "unload" as verb]:
+                if request.method != "POST":
+                    return _not_allowed(request, "POST")
+                return self._control(name, verb)
+        return _nothing_at(request.path)
+
+    async def _control(self, name: str, verb: str) -> Answer:
         try:
-            answer = await coming
+            await (self._repository.load(name) if verb == "load" else self._repository.unload(name))
         except RequestError as error:
-            self._count(request, error)
-            return _refused(error)
-        except BaseException as error:
-            self._count(request, error)
-            raise
-        self._count(request)
-        return _encoded(answer)
+            return refused(error)
+        target = f"/v2/models/{name}/infer".encode()
+        if verb == "load":
+            self._targets[target] = name
+        else:
+            self._targets.pop(target, None)
+        return _json({})
 
-    def _count(self, request: Request, error: BaseException | None = None) -> None:
-        code = 200 if error is None else getattr(error, "status", 500)
-        self._endpoint.requests.answered(code, request.received)
+    def _index(self, request: Request) -> Answer:
+        only_ready = _document(request).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise InvalidRequest(f"ready is {shown(only_ready)}; true or false is needed")
+        rows = [
+            {"name": name, "version": version, "state": state, "reason": reason}
+            for name, version, state, reason in self._repository.index()
+            if state == "READY" or not only_ready
+        ]
+        return _json(rows)
+
+    def _shared_memory(self, request: Request, rest: list[str]) -> Answer:
+        if self._regions is None:
+            raise Unsupported(
+                "shared memory may not be used here; start the server with --shared-memory (server.sharedMemory) "
+                "to allow it"
+            )
+        match rest:
+            case ["status"] | ["region", _, "status"]:
+                name = rest[1] if len(rest) == 3 else None
+                return _json(self._regions.status(name)) if request.method in _READ else _not_allowed(request, *_READ)
+            case ["unregister"] | ["region", _, "register" | "unregister"] if request.method != "POST":
+                return _not_allowed(request, "POST")
+            case ["region", name, "register"]:
+                asked = _document(request)
+                self._regions.register(
+                    name, key=asked.get("key"), offset=asked.get("offset", 0), byte_size=asked.get("byte_size")
+                )
+                return _json({})
+            case ["unregister"] | ["region", _, "unregister"]:
+                self._regions.unregister(rest[1] if len(rest) == 3 else None)
+                return _json({})
+        return _nothing_at(request.path)
 
     def _server(self, _: Request) -> Answer:
-        return _json({"name": "openclaw", "version": __version__, "extensions": ["binary_tensor_data"]})
+        extensions = ["binary_tensor_data", "parameters", "statistics", "model_repository"]
+        if self._regions is not None:
+            extensions.append("system_shared_memory")
+        return _json({"name": "openclaw", "version": __version__, "extensions": extensions})
 
     def _live(self, _: Request) -> Answer:
-        return _json({"live": True})
+        live = self._repository.live
+        return _json({"live": live}, status=200 if live else NotReady.status)
 
     def _ready(self, _: Request) -> Answer:
-        return self._readiness({"ready": self._endpoint.ready})
+        return self._readiness({"ready": self._repository.ready})
 
     def _readiness(self, document: dict[str, Any]) -> Answer:
-        return _json(document, status=200 if self._endpoint.ready else NotReady.status)
+        return _json(document, status=200 if document["ready"] else NotReady.status)
+
+    def _description(self, _: Request) -> Answer:
+        described = openapi.Options(
+            version=__version__,
+            models={served.name: served.signature for served in self._repository.served()},
+            repository=self._options.model_control,
+            shared_memory=self._regions is not None,
+            max_bytes=self._options.max_request_bytes,
+        )
+        return _json(openapi.document(described))
 
     def _models(self, _: Request) -> Answer:
-        return _json({"models": [self._endpoint.name]})
+        return _json({"models": list(self._repository.names())})
+
+    def _all_statistics(self, _: Request) -> Answer:
+        return _statistics(self._repository.served())
 
     async def _metrics(self, request: Request) -> Answer:
-        accept = request.header(b"accept") or b""
-        body, content_type = await self._endpoint.exposition(accept.decode("latin-1"))
+        accept = (request.header(b"accept") or b"").decode("latin-1")
+        body, content_type = await asyncio.to_thread(self._repository.telemetry.render, accept)
         return Answer(200, (body,), content_type=content_type.encode())
 
 
-def _encoded(answer: protocol.Encoded) -> Answer:
-    if answer.header_length is None:
-        return Answer(200, answer.parts)
-    length = (protocol.HEADER_LENGTH.encode(), b"%d" % answer.header_length)
-    return Answer(200, answer.parts, content_type=answer.content_type.encode(), headers=(length,))
+def _document(request: Request) -> dict[str, Any]:
+    """A small JSON object; an empty body is an empty one."""
+    if not request.body:
+        return {}
+    try:
+        document = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"the body is {shown(document)}; an object is needed")
+    return document
 
 
-def _refused(error: RequestError) -> Answer:
-    return refusal(error.status, str(error))
+def _statistics(models: list[Served]) -> Answer:
+    documents = [statistics.document(served.name, served.version, served.statistics()) for served in models]
+    return _json({"model_stats": documents})
 
 
 def _nothing_at(path: str) -> Answer:
-    return refusal(404, f"there is nothing at {path:.200}; the paths of the Open Inference Protocol begin with /v2")
+    return refusal(404, f"there is nothing at {path:.200}; /openapi.json lists what there is")
 
 
-def _not_allowed(request: Request, allowed: str) -> Answer:
-    document = {"error": f"{request.method} is not allowed on {request.path:.200}; allowed: {allowed}"}
-    return Answer(405, (orjson.dumps(document),), headers=((b"Allow", allowed.encode()),))
+def _not_allowed(request: Request, *allowed: str) -> Answer:
+    listed = ", ".join(allowed)
+    answer = refusal(405, f"{request.method} is not allowed on {request.path:.200}; allowed: {listed}")
+    return answer._replace(headers=((b"Allow", listed.encode()),))
 
 
-def _json(document: dict[str, Any], *, status: int = 200) -> Answer:
+def _json(document: Any, *, status: int = 200) -> Answer:
     return Answer(status, (orjson.dumps(document),))

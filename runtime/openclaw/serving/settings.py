@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +15,72 @@ from openclaw.storage.uri import from_argument
 _OPTIONS = {
     "name": ("model", "name"),
     "sha256": ("model", "sha256"),
-    "warmup_requests": ("model", "warmup"),
+    "warmup_requests": ("model", "warmup", "requests"),
     "download_timeout": ("model", "downloadTimeoutSeconds"),
+    "max_batch_size": ("model", "batching", "maxBatchSize"),
+    "latency_target": ("model", "batching", "latencyTargetSeconds"),
     "port": ("server", "port"),
+    "grpc_port": ("server", "grpcPort"),
     "host": ("server", "host"),
     "threads": ("server", "threads"),
     "workers": ("server", "workers"),
     "max_request_bytes": ("server", "maxRequestBytes"),
+    "model_control": ("server", "modelControl"),
+    "model_folder": ("server", "modelFolder"),
+    "shared_memory": ("server", "sharedMemory"),
     "drain_delay": ("server", "drainDelaySeconds"),
     "drain_timeout": ("server", "drainTimeoutSeconds"),
 }
 
+_OF_ONE_MODEL = ("name", "sha256")
 
-def layered(file: Path | None, model: str | None, options: dict[str, Any]) -> ServerConfig:
+
+def layered(file: Path | None, models: Sequence[str], options: dict[str, Any]) -> ServerConfig:
     """A configuration from a file (or nothing), with what the command line and environment say on top.
 
     Args:
         file: the configuration file.
-        model: a path or URI; a file that names one too is refused.
+        models: paths or URIs; a file that names one too is refused. What ``options`` say of the model is true of all,
+            but for its name and digest.
         options: by the command line's names; None: not given.
 
     Raises:
         ConfigInvalid: a setting is wrong, or no model is named.
     """
     document = read_document(file) if file else {}
-    sections = {key: dict(_section(document, key)) for key in ("model", "server")}
-    if model is not None:
+    sections = {key: copy.deepcopy(_section(document, key)) for key in ("model", "server")}
+    if models:
         if "uri" in sections["model"]:
-            raise ConfigInvalid(f"the model is named twice: {model!r} and model.uri in {file}; name it once")
-        uri = from_argument(model, Path.cwd())
-        sections["model"]["uri"] = uri.text
-        sections["model"].setdefault("name", Path(uri.filename).stem)
+            raise ConfigInvalid(f"the model is named twice: {models[0]!r} and model.uri in {file}; name it once")
+        sections["model"] |= _named(models[0], sections["model"])
     elif file is None:
         raise ConfigInvalid("no model is named: give a path or URI, or --config, or set MODEL_PATH")
-    _overlay(sections, options)
-    return parse({**document, **sections})
-
-
-def _overlay(sections: dict[str, dict[str, Any]], options: dict[str, Any]) -> None:
     for option, value in options.items():
         if value is not None:
-            section, key = _OPTIONS[option]
-            sections[section][key] = {"requests": value} if key == "warmup" else value
+            _put(sections, _OPTIONS[option], value)
+    if len(models) < 2:
+        return parse({**document, **sections})
+    if single := next((option for option in _OF_ONE_MODEL if options.get(option) is not None), None):
+        raise ConfigInvalid(f"--{single} is given with {len(models)} models; give it with one")
+    common = {key: value for key, value in sections["model"].items() if key not in {"name", "uri"}}
+    others = [*document.get("models", []), *({**common, **_named(model, {})} for model in models[1:])]
+    return parse({**document, **sections, "models": others})
+
+
+def _named(model: str, section: dict[str, Any]) -> dict[str, Any]:
+    """Where a model is, and its name where ``section`` gives none."""
+    uri = from_argument(model, Path.cwd())
+    return {"uri": uri.text, "name": section.get("name", Path(uri.filename).stem)}
+
+
+def _put(sections: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    *path, last = place
+    section: Any = sections
+    for key in path:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            return  # the file's mistake, which is told with all others
+    section[last] = value
 
 
 def _section(document: dict[str, Any], key: str) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 from openclaw.serving import garbage
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.exposition import Exposition
 from openclaw.serving.recording import PUBLISH_SECONDS, ServingMetrics
+
+if TYPE_CHECKING:
+    from openclaw.serving.exposition import Exposition
 
 
 class Telemetry:
@@ -16,7 +19,8 @@ class Telemetry:
 
     def __init__(self, counters: SharedCounters, *, slot: int = 0) -> None:
         self.metrics = ServingMetrics(counters, slot=slot)
-        self._exposition = Exposition(counters)
+        self._counters = counters
+        self._exposition: Exposition | None = None
         self._pauses = garbage.Pauses(self.metrics)
         self._collector = garbage.IdleCollector(self.metrics.activity)
         self._timer: asyncio.TimerHandle | None = None
@@ -42,7 +46,11 @@ class Telemetry:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition in the format that ``accept`` prefers, and its content type; on any thread."""
+        # Imported by the first scrape: a cold start need not wait for it.
+        from openclaw.serving.exposition import Exposition
+
         self.metrics.publish()
+        self._exposition = self._exposition or Exposition(self._counters)
         return self._exposition.render(accept)
 
     def _publish(self, loop: asyncio.AbstractEventLoop) -> None:

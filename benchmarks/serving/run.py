@@ -1,0 +1,220 @@
+"""`python -m benchmarks.serving.run`: openclaw beside its peers; see --help."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from types import FrameType
+
+import click
+from benchmarks.serving import coldstart as cold
+from benchmarks.serving import figures, pauses, report, rolling, soak
+from benchmarks.serving.environments import InstallationError, install
+from benchmarks.serving.load import LoadError, require_wrk
+from benchmarks.serving.models import MLP, MODELS
+from benchmarks.serving.session import Plan, Session
+from benchmarks.serving.subjects import ROOT, SUBJECTS, Subject
+
+RESULTS = ROOT / "benchmarks" / "results"
+_QUIET = 0.5  # load average
+
+_HELP = """Measures the server of this tree beside others, all on this machine.
+
+\b
+What is served   a tiny MLP (64-256-128-10), ResNet50, BERT-base; random weights
+Who serves       openclaw; MLServer, KServe's server, LitServe and PyTriton, each in
+                 an environment of its own under ~/.cache/openclaw/bench-serving;
+                 a bare protocol (httptools, no checks): the floor of what HTTP costs;
+                 a bare onnxruntime loop: the ceiling
+\b
+Begin with:
+  python -m benchmarks.serving.run compare --quick              minutes, to see that all works
+  python -m benchmarks.serving.run compare                      the figures; about two hours
+  python -m benchmarks.serving.run compare --only openclaw --model mlp
+  python -m benchmarks.serving.run memory | gc | coldstart | sigterm
+
+Figures of a machine that does other things meanwhile are worth nothing: leave it alone.
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """The group of all commands."""
+    # A plain SIGTERM would leave the servers behind.
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def say(text: str) -> None:
+    """Progress; what is asked for goes to stdout."""
+    click.echo(text, err=True)
+
+
+@main.command()
+def peers() -> None:
+    """Install the peers' environments, and nothing else."""
+    for subject in SUBJECTS:
+        _install(subject)
+
+
+@main.command()
+@click.option("--rounds", "-r", default=5, show_default=True, help="Times that all is measured, by turns.")
+@click.option("--seconds", "-s", default=4.0, show_default=True, help="Of one load on the MLP; others 4 times that.")
+@click.option("--only", multiple=True, type=click.Choice([each.name for each in SUBJECTS]), help="Of these subjects.")
+@click.option("--model", multiple=True, type=click.Choice([each.name for each in MODELS]), help="Of these models.")
+@click.option("--serve-bert", default="", metavar="OPTIONS", help="More options of `openclaw serve`, for BERT alone.")
+@click.option("--quick", is_flag=True, help="One short round: whether all work, not how quickly.")
+def compare(
+    rounds: int, seconds: float, *, only: tuple[str, ...], model: tuple[str, ...], serve_bert: str, quick: bool
+) -> None:
+    """Throughput, latency against load, goodput; a table, JSON and a picture.
+
+    Each round starts every server anew. Closed loop: wrk keeps connections busy. Open loop: requests are due at a
+    fixed rate, and latency counts from then. BERT: Poisson arrivals of 8 to 128 tokens; goodput is what was answered
+    within 500 ms. A peer with several settings is measured with each, and its best one counts.
+    """
+    models = tuple(each for each in MODELS if not model or each.name in model)
+    extra = tuple(serve_bert.split())
+    plan = Plan(models, rounds=rounds, seconds=seconds, arguments=extra)
+    if quick:
+        plan = Plan(
+            models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra
+        )
+    _warn_if_busy()
+    left_out = []
+    subjects = []
+    for subject in SUBJECTS:
+        if not only or subject.name in only:
+            reason = _install(subject)
+            left_out += [f"{subject.name}: {reason}"] if reason else []
+            subjects += [] if reason else [subject]
+    session = Session(plan, subjects, say, left_out=left_out)
+    try:
+        require_wrk()
+        session.run()
+    except LoadError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        # Also where it was interrupted: what was measured stays.
+        if session.samples:
+            click.echo(report.written(session, RESULTS))
+
+
+def _warn_if_busy() -> None:
+    load = os.getloadavg()[0]
+    if load > _QUIET:
+        say(f"this machine is busy (load average {load:.1f}): that all work can be seen now, but not how quickly")
+
+
+def _install(subject: Subject) -> str | None:
+    """Why it cannot be installed; None where it is."""
+    if subject.environment is None:
+        return None
+    try:
+        install(subject.environment, say)
+    except InstallationError as error:
+        say(f"{subject.name} is left out: {error}")
+        return str(error)
+    return None
+
+
+@main.command()
+@click.option("--seconds", "-s", default=600.0, show_default=True)
+@click.option("--rate", type=float, help="Requests a second. [default: 300 of the MLP, 3 of the others]")
+@click.option("--model", "name", default="mlp", type=click.Choice([each.name for each in MODELS]), show_default=True)
+@click.option("--quick", is_flag=True, help="20 seconds: whether it works.")
+def memory(seconds: float, rate: float | None, *, name: str, quick: bool) -> None:
+    """Memory of openclaw under a mixed load: after the first minute against the end.
+
+    Requests with one row and many, JSON and binary, all connections anew every few seconds, and among them requests
+    that lie about their size, are not JSON, or end in the middle. The target: no growth beyond 2 %.
+    """
+    model = next(each for each in MODELS if each.name == name)
+    rate = rate or (300.0 if model is MLP else 3.0)
+    done = soak.soak(model, seconds=20.0 if quick else seconds, rate=rate, say=say)
+    sizes = [each.size / 2**20 for each in done.resident]
+    _kept("memory", done.document())
+    click.echo(
+        f"{done.answered} requests answered, {done.not_answered} not; {sizes[0]:.1f} MiB at first, {sizes[-1]:.1f} MiB "
+        f"at the end; growth after it had settled {done.growth:+.2%}: {_shown(done.flat)} (at most 2 %)"
+    )
+
+
+@main.command("gc")
+@click.option("--rounds", "-r", default=5, show_default=True)
+@click.option("--seconds", "-s", default=20.0, show_default=True, help="Of load, for each mode in each round.")
+@click.option("--rate", default=1000.0, show_default=True, help="Requests a second: the same work for both.")
+@click.option("--quick", is_flag=True, help="One round of 3 seconds: whether it works.")
+def collections(rounds: int, seconds: float, *, rate: float, quick: bool) -> None:
+    """Garbage collector pauses of openclaw: as it is, against OPENCLAW_GC=default.
+
+    The target: p99 and total at most a quarter. Each pause is written down by a callback in the server's process; the
+    sum that the server's own metrics report is beside it.
+    """
+    rounds, seconds = (1, 3.0) if quick else (rounds, seconds)
+    runs = pauses.compared(MLP, rounds=rounds, seconds=seconds, rate=rate, say=say)
+    held = pauses.quarters(runs)
+    _kept("gc", {"runs": [asdict(each) for each in runs], "quarters": held})
+    for mode in pauses.MODES:
+        own = [each for each in runs if each.mode == mode]
+        texts = [
+            f"{name} {figures.spread([float(getattr(each, name)) * 1e3 for each in own]).median:.3f} ms"
+            for name in ("total", "reported", "p99", "longest", "latency")
+        ]
+        click.echo(f"{mode}: {', '.join(texts)} (medians; latency is the requests' p99)")
+    for name, holds in held.items():
+        click.echo(f"{name} at most a quarter: {_shown(holds)}")
+
+
+@main.command()
+@click.option("--rounds", "-r", default=10, show_default=True)
+@click.option("--quick", is_flag=True, help="Two starts: whether it works.")
+def coldstart(rounds: int, *, quick: bool) -> None:
+    """Process start to first answered inference: openclaw, ResNet50, optimized already and local.
+
+    The target: under 1.0 s. The parts are those of a process that does the same one after the other.
+    """
+    starts = cold.cold_starts(2 if quick else rounds, say)
+    median = cold.medians(starts)
+    _kept("coldstart", {"starts": [asdict(each) for each in starts], "median": asdict(median)})
+    click.echo("| part | seconds |\n|---|---|")
+    for part, took in asdict(median).items():
+        click.echo(f"| {part.replace('_', '-')} | {took:.3f} |")
+    click.echo(f"under {cold.ALLOWED} s: {_shown(median.total < cold.ALLOWED)}")
+
+
+@main.command()
+@click.option("--times", "-n", default=20, show_default=True, help="That a server is told to stop.")
+@click.option("--told-after", default=2.0, show_default=True, help="Seconds until clients hear of it.")
+@click.option("--quick", is_flag=True, help="Twice: whether it works.")
+def sigterm(times: int, told_after: float, *, quick: bool) -> None:
+    """SIGTERM to openclaw under 64 connections of constant load; counts failed requests.
+
+    Two servers are replaced by turns. The target: none fails, and each server exits with 0.
+    """
+    done = asyncio.run(rolling.roll(MLP, times=2 if quick else times, told_after=told_after, say=say))
+    _kept("sigterm", done.document())
+    reasons = "".join(f"\n  {count} x {reason}" for reason, count in done.failures.most_common())
+    click.echo(f"{done.answered} requests answered, {done.failed} failed: {_shown(done.holds)} (none){reasons}")
+
+
+def _kept(name: str, document: dict[str, object]) -> None:
+    """Writes a command's JSON beside the others."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"serving-{name}.json"
+    file.write_text(json.dumps({"machine": report.machine(), **document}, indent=1) + "\n")
+
+
+def _shown(holds: bool) -> str:
+    return "holds" if holds else "DOES NOT HOLD"
+
+
+if __name__ == "__main__":
+    main()

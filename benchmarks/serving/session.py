@@ -1,0 +1,270 @@
+"""One session: all subjects by turns, round after round, so that whatever else the machine does hits all of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+from benchmarks.serving import figures, wire
+from benchmarks.serving.load import LoadError, closed_loop
+from benchmarks.serving.models import BERT, MLP, RESNET50, Arrays, ServedModel, padded
+from benchmarks.serving.openloop import OpenLoop
+from benchmarks.serving.peers import engine
+from benchmarks.serving.samples import LOOP, Load, Sample
+from benchmarks.serving.server import Server, ServerError, differences, running
+from benchmarks.serving.subjects import Served, Subject, cores
+from benchmarks.serving.verdicts import CONNECTIONS
+
+OBJECTIVE = 0.5
+"""Seconds, from when a sentence was due."""
+_SENTENCES = 64
+_AT_ONCE = 6  # requests of the check
+_CALIBRATION = 2.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        seconds: of each load on the tiny model; the others get four times as long.
+        connections: of the closed loops.
+        shares: of its own top rate, at which each subject's latency is measured.
+        offered: rates of sentences, through the bare onnxruntime loop's.
+        arguments: more of the command line of `openclaw serve` for sentences, whose objective it may be told.
+    """
+
+    models: tuple[ServedModel, ...]
+    rounds: int = 5
+    seconds: float = 4.0
+    connections: tuple[int, ...] = (1, CONNECTIONS, 64)
+    shares: tuple[float, ...] = (0.2, 0.5, 0.8, 0.95)
+    offered: tuple[float, ...] = (0.6, 0.9, 1.3)
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known before the rounds begin.
+
+    Attributes:
+        say: tells the terminal what happens.
+        tops: of each subject that serves the tiny model: its rate with JSON and 16 connections, in a short run.
+        half: half of the best peer's; None without peers.
+        capacity: sentences a second in the bare onnxruntime loop.
+        left_out: why something is not measured.
+    """
+
+    plan: Plan
+    subjects: Sequence[Subject]
+    say: Callable[[str], None]
+    samples: list[Sample] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    tops: dict[str, float] = field(default_factory=dict)
+    half: float | None = None
+    capacity: float = 0.0
+    left_out: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Checks all, then measures all, by turns."""
+        self._check()
+        for number in range(self.plan.rounds):
+            for model in self.plan.models:
+                self._loop(model, number)
+                turns = [each for each in self.served if each.model is model]
+                # Whoever is first would otherwise always have the cooler machine.
+                shift = number % max(1, len(turns))
+                for served in turns[shift:] + turns[:shift]:
+                    try:
+                        self._measure(served, number)
+                    except (ServerError, LoadError) as error:
+                        # Hours of the others' figures are not lost for it.
+                        self.left_out.append(f"{served.name}, {model.name}, round {number + 1}: {error}")
+                        self.say(f"  {self.left_out[-1]}")
+
+    def _check(self) -> None:
+        """Starts each once; one that does not start or answers wrongly is left out, and the reason kept."""
+        for model in self.plan.models:
+            expected = _expected(model, _AT_ONCE)
+            for subject in self.subjects:
+                for variant in subject.variants_for(model):
+                    more = self.plan.arguments if model is BERT and subject.kind == "ours" else ()
+                    served = Served(subject, model, variant)
+                    self._check_one(Served(subject, model, variant, (*served.arguments, *more)), expected)
+        peers = [self.tops[each.name] for each in self.served if each.name in self.tops and each.subject.kind == "peer"]
+        self.half = round(max(peers) / 2) if peers else None
+        if BERT in self.plan.models:
+            self.capacity = _engine_rate(BERT, _CALIBRATION * 3)
+            self.say(f"check: {LOOP}: {self.capacity:.1f} sentences/s")
+
+    def _check_one(self, served: Served, expected: Sequence[Arrays]) -> None:
+        try:
+            with running(served, _request(served, binary=False), expected=expected[0]) as server:
+                told = f"answers rightly after {server.ready:.1f} s"
+                _check_at_once(served, server, expected)
+                if served.model is MLP:
+                    request = _request(served, binary=False)
+                    done = closed_loop(server.port, request, connections=CONNECTIONS, seconds=_CALIBRATION)
+                    self.tops[served.name] = done.rate
+                    told += f", about {done.rate:.0f} requests/s"
+        except (ServerError, LoadError, OSError, HTTPException, wire.StatusError) as error:
+            self.left_out.append(f"{served.name}, {served.model.name}: {error}")
+            self.say(f"check: {served.model.name}: {served.name} is left out: {error}")
+        else:
+            self.served.append(served)
+            self.say(f"check: {served.model.name}: {served.name} {told}")
+
+    def _loop(self, model: ServedModel, number: int) -> None:
+        rate = _engine_rate(model, self._seconds(model))
+        self.say(f"round {number + 1} of {self.plan.rounds}: {model.name}: {LOOP}: {rate:.1f}/s")
+        for encoding in ("json",) if model is BERT else ("json", "binary"):
+            self.samples.append(
+                Sample(
+                    number, LOOP, "bare", model.name, encoding, "loop", CONNECTIONS, rate, p50=1 / rate, p99=1 / rate
+                )
+            )
+
+    def _seconds(self, model: ServedModel) -> float:
+        # wrk does not count what is under way at its end: that has to be little beside what it counts.
+        return self.plan.seconds * (1 if model is MLP else 4)
+
+    def _measure(self, served: Served, number: int) -> None:
+        self.say(f"round {number + 1} of {self.plan.rounds}: {served.model.name}: {served.name} ...")
+        with running(served, _request(served, binary=False)) as server:
+            for encoding, connections in self._closed_loops(served):
+                self._closed(served, server, number=number, encoding=encoding, connections=connections)
+            for rate in self._open_rates(served):
+                self._open(served, server, number=number, load="open", rate=rate)
+            if served.model is BERT:
+                for share in self.plan.offered:
+                    rate = round(share * self.capacity, 1)
+                    self._open(served, server, number=number, load="poisson", rate=rate)
+
+    def _closed_loops(self, served: Served) -> Iterator[tuple[str, int]]:
+        """JSON of an image is megabytes, and a closed loop of one sentence says little: one number of them will do."""
+        encodings = ("json", "binary") if served.subject.binary and served.model is not BERT else ("json",)
+        for encoding in encodings:
+            every = served.model is MLP or (served.model is RESNET50 and encoding == "binary")
+            for connections in self.plan.connections if every else (CONNECTIONS,):
+                yield encoding, connections
+
+    def _open_rates(self, served: Served) -> list[float]:
+        if served.model is not MLP:
+            return []
+        top = self.tops[served.name]
+        own = {float(round(share * top)) for share in self.plan.shares}
+        # The same for all, as far as each goes: half of the best peer's top rate, all of it, and twice that.
+        common = (
+            {self.half * times for times in (1, 2, 4) if times == 1 or self.half * times < top} if self.half else set()
+        )
+        return sorted(own | common)
+
+    def _closed(self, served: Served, server: Server, *, number: int, encoding: str, connections: int) -> None:
+        request = _request(served, binary=encoding == "binary")
+        server.settle()
+        done = closed_loop(server.port, request, connections=connections, seconds=self._seconds(served.model))
+        self._keep(
+            Sample(
+                number, served.name, served.subject.kind, served.model.name, encoding, "closed", connections,
+                rate=done.rate, p50=done.p50, p99=done.p99, refused=done.refused, failed=done.failed,
+            )
+        )  # fmt: skip
+
+    def _open(self, served: Served, server: Server, *, number: int, load: Load, rate: float) -> None:
+        seconds = self._seconds(served.model)
+        if load == "open":
+            due, requests = figures.evenly(rate, seconds), [_request(served, binary=False).encoded()]
+        else:
+            # All subjects get the same sentences at the same times.
+            due, requests = figures.poisson(rate, seconds, random=random.Random(number)), _sentences(served)
+        server.settle()
+        done = OpenLoop(server.port, due, requests=requests).run()
+        self._keep(
+            Sample(
+                number, served.name, served.subject.kind, served.model.name, "json", load, rate,
+                rate=len(done.latencies) / seconds,
+                p50=figures.percentile(done.latencies, 0.5),
+                p99=figures.percentile(done.latencies, 0.99),
+                refused=done.refused,
+                failed=done.failed,
+                goodput=figures.goodput(done.latencies, objective=OBJECTIVE, seconds=seconds),
+                lag=done.lag,
+            )
+        )  # fmt: skip
+
+    def _keep(self, sample: Sample) -> None:
+        self.samples.append(sample)
+        level = f"{sample.level:g} connections" if sample.load == "closed" else f"{sample.level:g}/s due"
+        wrong = f", {sample.refused} refused, {sample.failed} failed" if sample.refused or sample.failed else ""
+        good = f", {sample.goodput:.1f}/s good" if sample.load == "poisson" else ""
+        self.say(
+            f"  {sample.encoding}, {level}: {sample.rate:.1f}/s{good}, p50 {sample.p50 * 1e3:.2f} ms, "
+            f"p99 {sample.p99 * 1e3:.2f} ms{wrong}"
+        )
+
+
+def samples_of(model: ServedModel, count: int) -> list[Arrays]:
+    """The inputs of `count` requests, the same in every run."""
+    drawn = np.random.default_rng(1)
+    return [model.sample(drawn) for _ in range(count)]
+
+
+def _request(served: Served, *, binary: bool) -> wire.Post:
+    return _post(served, samples_of(served.model, 1)[0], binary=binary)
+
+
+def _sentences(served: Served) -> list[bytes]:
+    return [_post(served, each, binary=False).encoded() for each in samples_of(served.model, _SENTENCES)]
+
+
+def _post(served: Served, arrays: Arrays, *, binary: bool) -> wire.Post:
+    return wire.post(served.model.name, padded(arrays) if served.variant.padded else arrays, binary=binary)
+
+
+def _expected(model: ServedModel, count: int) -> list[Arrays]:
+    """What onnxruntime alone answers to the requests that every server is checked with."""
+    session = engine.session(engine.Options(model.file(), model.name, 0, model.threads or cores(), 1, 0))
+    names = [each.name for each in session.get_outputs()]
+    return [dict(zip(names, session.run(None, each), strict=True)) for each in samples_of(model, count)]
+
+
+def _check_at_once(served: Served, server: Server, expected: Sequence[Arrays]) -> None:
+    """Asks different things at the same time: each has to get its own answer, however the server batches them."""
+    encodings = (False, True) if served.subject.binary else (False,)
+    for binary in encodings:
+        requests = [_post(served, each, binary=binary) for each in samples_of(served.model, len(expected))]
+        with ThreadPoolExecutor(len(requests)) as clients:
+            answers = list(clients.map(functools.partial(wire.ask, server.port), requests))
+        for answer, right in zip(answers, expected, strict=True):
+            if wrong := differences(answer, right):
+                encoding = "binary" if binary else "JSON"
+                raise ServerError(f"{served.name} answers {len(requests)} at once wrongly in {encoding}: {wrong}")
+
+
+def _engine_rate(model: ServedModel, seconds: float) -> float:
+    """Inferences a second of the bare engine, on sentences of all lengths where it takes sentences."""
+    with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
+        inputs = Path(folder) / "inputs.npz"
+        requests = samples_of(model, _SENTENCES if model is BERT else 1)
+        keyed = {f"{number}/{name}": array for number, each in enumerate(requests) for name, array in each.items()}
+        np.savez(inputs, **keyed)  # type: ignore[arg-type]  # numpy's stub takes every keyword for allow_pickle
+        options = ["--model", str(model.file()), "--inputs", str(inputs), "--threads", str(model.threads or cores())]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.serving.peers.loop", *options, "--seconds", str(seconds)],
+            env=Served(Subject(LOOP, "bare", "loop"), model).environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds + 120,
+            check=True,
+        )
+    return float(json.loads(done.stdout)["rate"])

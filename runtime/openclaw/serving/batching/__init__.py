@@ -1,0 +1,1 @@
+"""Adaptive batching: requests that wait share a run of the model where that was measured to pay."""

@@ -1,0 +1,114 @@
+"""Requests into one batch and answers out of it: each row is copied once, into memory that is used again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from openclaw.execute.session import Array
+from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout
+
+KEEP_BYTES = 64 * 1024 * 1024
+"""Memory for larger inputs is given back after the run."""
+
+
+class Buffers:
+    """Memory for the inputs of one batch at a time; it grows to the largest batch."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self) -> None:
+        self._memory: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], *, dtype: np.dtype[np.generic]) -> Array:
+        """An array for input ``name``, of any content; valid until it is asked for again."""
+        if dtype.hasobject:
+            return np.empty(shape, dtype)
+        size = prod(shape) * dtype.itemsize
+        memory = self._memory.get(name)
+        if memory is None or memory.nbytes < size:
+            memory = np.empty(1 << (size - 1).bit_length() if size else 1, np.uint8)
+            if memory.nbytes <= KEEP_BYTES:
+                self._memory[name] = memory
+        return memory[:size].view(dtype).reshape(shape)
+
+
+def gather(
+    requests: Sequence[Mapping[str, Array]], layout: Layout, *, length: int = 0, buffers: Buffers | None = None
+) -> dict[str, Array]:
+    """The inputs of several requests, one below the other.
+
+    Args:
+        requests: inputs of the same layout by name.
+        layout: says which inputs are sequences.
+        length: to which sequences are filled up with zeros; 0: they are equally long.
+        buffers: where to lay them.
+    """
+    buffers = buffers or Buffers()
+    padded = layout.sequences.inputs if length and layout.sequences is not None else frozenset()
+    batch = {}
+    for name in layout.inputs:
+        parts = [request[name] for request in requests]
+        rest = parts[0].shape[1:]
+        if name in padded:
+            rest = (length, *rest[SEQUENCE_AXIS:])
+        whole = buffers.array(name, (sum(part.shape[0] for part in parts), *rest), dtype=parts[0].dtype)
+        _lay(parts, whole, padded=name in padded)
+        batch[name] = whole
+    return batch
+
+
+def _lay(parts: list[Array], whole: Array, *, padded: bool) -> None:
+    start = 0
+    for part in parts:
+        end = start + part.shape[0]
+        if padded and part.shape[SEQUENCE_AXIS] < whole.shape[SEQUENCE_AXIS]:
+            length = part.shape[SEQUENCE_AXIS]
+            whole[start:end, :length] = part
+            whole[start:end, length:] = "" if whole.dtype.hasobject else 0
+        else:
+            whole[start:end] = part
+        start = end
+
+
+def split(
+    outputs: Sequence[Array],
+    rows: Sequence[int],
+    *,
+    lengths: Sequence[int] | None = None,
+    cuts: Sequence[tuple[int, ...]] = (),
+) -> list[list[Array]]:
+    """The outputs of a batch, request by request: views, and copies only where cutting a sequence left gaps.
+
+    Args:
+        outputs: of the run.
+        rows: of each request.
+        lengths: of each request's sequences, where some were filled up.
+        cuts: by output, the axes that are as long as the sequences.
+
+    Raises:
+        ValueError: an output has not as many rows as went in.
+    """
+    total = sum(rows)
+    for output in outputs:
+        if not output.ndim or output.shape[0] != total:
+            raise ValueError(f"{total} rows went in and an output of shape {list(output.shape)} came out")
+    answers = []
+    start = 0
+    for index, count in enumerate(rows):
+        end = start + count
+        views = [output[start:end] for output in outputs]
+        if lengths is not None:
+            views = [_cut(view, axes, length=lengths[index]) for view, axes in zip(views, cuts, strict=True)]
+        answers.append(views)
+        start = end
+    return answers
+
+
+def _cut(view: Array, axes: tuple[int, ...], *, length: int) -> Array:
+    for axis in axes:
+        view = view[(slice(None),) * axis + (slice(length),)]
+    return np.ascontiguousarray(view)

@@ -1,0 +1,221 @@
+"""An inference over REST: from a request's bytes to its answer's, counted, traced and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
+
+from openclaw.errors import InvalidRequest, Overloaded, RequestError
+from openclaw.serving.accesslog import Access, AccessLog
+from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
+from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.inference import InferRequest, InferResponse
+from openclaw.serving.protocol import (
+    HEADER_LENGTH,
+    Encoded,
+    decode_raw,
+    decode_request,
+    encode_response,
+    json_length,
+)
+from openclaw.serving.recording import REST, RequestMetrics
+from openclaw.serving.served import Served
+from openclaw.serving.sharedmemory import Regions
+from openclaw.serving.telemetry import Telemetry
+from openclaw.serving.tracing import TraceContext, Traced, Tracing, parse
+from openclaw.serving.v1 import decode_predict, encode_predict
+
+_LONG = 64 * 1024
+"""Bytes of JSON from which on it is read and written in another thread, so that others are not kept waiting."""
+
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+
+
+Encode = Callable[[InferResponse], Encoded]
+Dialect = Callable[[bytes | bytearray, str | None, Served], tuple[InferRequest, Encode]]
+"""How one protocol is read: from a body, the text of the header that says how long its JSON is, and whom it is for, to
+the request and to what writes its answer."""
+
+
+def open_inference(regions: Regions | None) -> Dialect:
+    """The Open Inference Protocol; ``regions``: shared memory that tensors may lie in."""
+
+    def read(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+        if length == "0":
+            return decode_raw(body, served.signature), encode_response
+        return decode_request(body, length, regions=regions), encode_response
+
+    return read
+
+
+def v1_predict(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+    """KServe's V1 protocol."""
+    if length is not None:
+        raise InvalidRequest(f"{HEADER_LENGTH} was sent; the V1 protocol knows JSON alone")
+    request, columnar = decode_predict(body, served.signature)
+    return request, partial(encode_predict, columnar=columnar)
+
+
+class _Call(NamedTuple):
+    request: Request
+    served: Served
+    dialect: Dialect
+    requests: RequestMetrics
+
+
+class Exchange:
+    """Answers inference requests for any model.
+
+    Args:
+        telemetry: where requests are counted.
+        max_bytes: of a body once it is unpacked.
+        tracing: where spans go.
+        log: where sampled requests are logged.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        max_bytes: int,
+        tracing: Tracing | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
+        self._requests = telemetry.metrics.requests
+        self._max_bytes = max_bytes
+        self._tracing = tracing
+        self._log = log
+        self._watched = tracing is not None or log is not None
+
+    def answer(self, request: Request, served: Served, dialect: Dialect) -> Answer | Awaitable[Answer]:
+        """Answers at once, or later where the model or the body takes its time."""
+        call = _Call(request, served, dialect, self._requests(served.name, served.version, REST))
+        call.requests.begin()
+        try:
+            length = _header_length(request)
+            coding = request.header(b"content-encoding")
+            if coding is not None or _is_long(request.body, length):
+                return self._answer_long(call, length)
+            decoded, encode = dialect(request.body, length, served)
+            response = served.infer(decoded)
+            if not isinstance(response, InferResponse):
+                return self._answer_later(call, response, encode)
+            answer = _written(request, response, encode)
+        except BaseException as error:
+            return self._failed(call, error)
+        self._ended(call, answer)
+        return answer
+
+    async def _answer_later(self, call: _Call, coming: Awaitable[InferResponse], encode: Encode) -> Answer:
+        try:
+            answer = await _write(call.request, await coming, encode)
+        except BaseException as error:
+            return self._failed(call, error)
+        self._ended(call, answer)
+        return answer
+
+    async def _answer_long(self, call: _Call, length: str | None) -> Answer:
+        try:
+            decoded, encode = await asyncio.to_thread(self._decode, call, length)
+            response = call.served.infer(decoded)
+            if not isinstance(response, InferResponse):
+                response = await response
+            answer = await _write(call.request, response, encode)
+        except BaseException as error:
+            return self._failed(call, error)
+        self._ended(call, answer)
+        return answer
+
+    def _decode(self, call: _Call, length: str | None) -> tuple[InferRequest, Encode]:
+        body = call.request.body
+        if coding := call.request.header(b"content-encoding"):
+            body = decompress(body, coding.decode("latin-1"), max_bytes=self._max_bytes)
+        return call.dialect(body, length, call.served)
+
+    def _failed(self, call: _Call, error: BaseException) -> Answer:
+        """The answer to what went wrong; what is nobody's answer is counted and raised on."""
+        if isinstance(error, RequestError):
+            answer = refused(error)
+            self._ended(call, answer, shed=isinstance(error, Overloaded))
+            return answer
+        call.requests.answered(500, call.request.received)
+        raise error
+
+    def _ended(self, call: _Call, answer: Answer, *, shed: bool = False) -> None:
+        if shed:
+            call.requests.refused(answer.status)
+        else:
+            call.requests.answered(answer.status, call.request.received)
+        if self._watched:
+            self._tell(call, answer)
+
+    def _tell(self, call: _Call, answer: Answer) -> None:
+        request, served, now = call.request, call.served, perf_counter()
+        trace = _trace(request)
+        if self._tracing:
+            ended = Traced(served.name, served.version, REST, answer.status, received=request.received, answered=now)
+            self._tracing.record(ended, trace)
+        if self._log and self._log.wants(answer.status):
+            self._log.record(
+                Access(
+                    protocol=REST,
+                    method=request.method,
+                    path=request.path,
+                    model=served.name,
+                    version=served.version,
+                    code=answer.status,
+                    duration=now - request.received,
+                    bytes_in=len(request.body),
+                    bytes_out=sum(len(part) for part in answer.parts),
+                    request_id=(request.header(b"x-request-id") or b"").decode("latin-1"),
+                    trace_id=trace.trace_id if trace else "",
+                )
+            )
+
+
+def refused(error: RequestError) -> Answer:
+    """The protocol's error document for an error."""
+    answer = refusal(error.status, str(error))
+    if isinstance(error, Overloaded):
+        return answer._replace(headers=((b"Retry-After", b"%d" % math.ceil(error.retry_after)),))
+    return answer
+
+
+async def _write(request: Request, response: InferResponse, encode: Encode) -> Answer:
+    in_text = sum(tensor.array.nbytes for tensor in response.outputs if not tensor.binary)
+    if in_text >= _LONG or any(tensor.region for tensor in response.outputs):
+        return await asyncio.to_thread(_written, request, response, encode)
+    return _written(request, response, encode)
+
+
+def _written(request: Request, response: InferResponse, encode: Encode) -> Answer:
+    encoded = encode(response)
+    if encoded.header_length is not None:
+        length = (HEADER_LENGTH.encode(), b"%d" % encoded.header_length)
+        return Answer(200, encoded.parts, content_type=encoded.content_type.encode(), headers=(length,))
+    (text,) = encoded.parts
+    if len(text) > WORTHWHILE and (accepted := request.header(b"accept-encoding")):
+        coding = negotiate(accepted.decode("latin-1"), content_type=encoded.content_type, size=len(text))
+        if coding:
+            headers = ((b"Content-Encoding", coding.encode()), (b"Vary", b"Accept-Encoding"))
+            return Answer(200, (compress(encoded.parts, coding),), headers=headers)
+    return Answer(200, encoded.parts)
+
+
+def _is_long(body: bytes | bytearray, length: str | None) -> bool:
+    """Whether there is so much JSON that reading it would keep others waiting."""
+    return len(body) >= _LONG and (length is None or json_length(length, len(body)) >= _LONG)
+
+
+def _header_length(request: Request) -> str | None:
+    value = request.header(_HEADER_LENGTH)
+    return None if value is None else value.decode("latin-1")
+
+
+def _trace(request: Request) -> TraceContext | None:
+    states = [value for name, value in request.headers if name == b"tracestate"]
+    return parse(request.header(b"traceparent"), states)

@@ -1,0 +1,150 @@
+"""The process that loads the models once and becomes every worker by forking.
+
+python -m openclaw.serving.forkserver CONFIG_JSON COUNTERS CONTROL
+
+COUNTERS is the descriptor of the counters which all workers share, CONTROL that of a socket to the parent. A
+worker shares with this process and with its siblings whatever loading left in memory, weights first: pages are
+copied only where somebody writes (fork(2)). So nothing here starts a thread or an event loop: a fork copies the
+one thread that forks, and a lock held by any other would stay held for ever.
+
+That is also why a session whose inferences take several threads is not loaded here but in each worker: its
+threads would be missing there.
+
+Over the control socket (one message each, so nothing is ever read in halves):
+
+    parent -> here    b"fork SLOT", with the worker's end of its conversation;  b"kill PID"
+    here -> parent    {"loaded": true} or the line of a failure;  {"forked": PID};  {"ended": PID, "code": CODE}
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from openclaw.config import ServerConfig, parse
+from openclaw.errors import StartupError
+from openclaw.serving import logs
+from openclaw.serving.counters import SharedCounters
+from openclaw.serving.loading import Loaded, load_local, threads_of
+from openclaw.serving.process import leave
+from openclaw.serving.termination import failure_line
+from openclaw.serving.worker import run_worker
+
+MESSAGE_BYTES = 8192
+
+
+def shares_sessions(config: ServerConfig) -> bool:
+    """Whether workers can share what was loaded before they were forked."""
+    return threads_of(config) == 1
+
+
+class ForkServer:
+    """Forks workers on request, and reports their ends, until the parent is gone."""
+
+    def __init__(self, config: ServerConfig, counters: SharedCounters, control: socket.socket) -> None:
+        self._config = config
+        self._counters = counters
+        self._control = control
+        self._models: list[Loaded] | None = None
+        self._workers: set[int] = set()
+
+    def load(self) -> None:
+        """Loads what workers can share; raises StartupError."""
+        if shares_sessions(self._config):
+            self._models = load_local(self._config)
+        # What is here stays: collections in the workers would only copy its pages to look at it.
+        gc.collect()
+        gc.freeze()
+        self._say({"loaded": True})
+
+    def serve(self) -> None:
+        """Obeys the parent; returns once it is gone. In a forked worker it does not return."""
+        with _child_signals() as ends:
+            while True:
+                readable, _, _ = select.select([self._control.fileno(), ends], [], [])
+                if ends in readable:
+                    os.read(ends, MESSAGE_BYTES)
+                    self._reap()
+                if self._control.fileno() in readable and not self._obey():
+                    return
+
+    def _obey(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        match message.split():
+            case [b"fork", slot]:
+                self._fork(int(slot), socket.socket(fileno=descriptors[0]))
+            case [b"kill", pid]:
+                # Only a child that was not reaped: its number cannot have gone to another process.
+                if int(pid) in self._workers:
+                    os.kill(int(pid), signal.SIGKILL)
+            case _:
+                return False
+        return True
+
+    def _fork(self, slot: int, conversation: socket.socket) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            run_worker(self._config, self._counters, slot=slot, models=self._models, conversation=conversation)
+        self._workers.add(pid)
+        conversation.close()
+        self._say({"forked": pid})
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._workers.discard(pid)
+                self._say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _say(self, message: dict[str, object]) -> None:
+        with suppress(BrokenPipeError):  # the parent is gone: the next read says so
+            self._control.send(json.dumps(message).encode())
+
+
+@contextmanager
+def _child_signals() -> Iterator[int]:
+    """A descriptor that is readable once a child ended."""
+    ends, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield ends
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(ends)
+        os.close(wakeup)
+
+
+def main() -> None:
+    """Runs the fork server; its failure goes to the parent as one JSON line."""
+    logs.configure(os.environ)
+    # Ctrl-C reaches the whole process group; the parent hears it too and says what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    document, counters, control = sys.argv[1:]
+    parent = socket.socket(fileno=int(control))
+    try:
+        config = parse(json.loads(document))
+        server = ForkServer(config, SharedCounters(config.server.workers, descriptor=int(counters)), parent)
+        server.load()
+        server.serve()
+    except StartupError as error:
+        parent.send(failure_line(error).encode())
+        leave(error.exit_code)
+    leave(0)
+
+
+if __name__ == "__main__":
+    main()

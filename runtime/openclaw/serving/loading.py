@@ -1,0 +1,105 @@
+"""From a model's configuration to a model that answered an inference: fetch, load, warm up; and measure."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from openclaw.config import ModelConfig, ServerConfig
+from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.errors import OutOfMemory
+from openclaw.execute.session import Model
+from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
+from openclaw.serving.batching.settings import BatchingSettings
+from openclaw.serving.warmup import warm_up
+from openclaw.storage.fetch import Limits, fetch
+from openclaw.storage.uri import parse
+
+log = logging.getLogger(__name__)
+
+_ROOM = 2
+"""onnxruntime holds the file's weights and those that it prepared for its kernels at the same time while it loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is ready to answer.
+
+    Attributes:
+        config: what was asked for.
+        model: itself.
+        seconds: that loading took.
+        profile: how long its batches take, as far as that was measured.
+    """
+
+    config: ModelConfig
+    model: Model
+    seconds: float
+    profile: ModelProfile = field(default_factory=unmeasured)
+
+
+async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
+    """The model as a local file. Raises StartupError."""
+    limits = Limits(timeout_seconds=config.download_timeout_seconds, max_bytes=config.max_bytes)
+    return await fetch(parse(config.uri), cache_dir=cache_dir, sha256=config.sha256, limits=limits)
+
+
+def check_room(path: Path, room: int | None) -> None:
+    """Raises OutOfMemory where a model would not fit into ``room`` bytes (None: unknown) beside those that serve."""
+    size = path.stat().st_size
+    if room is not None and size * _ROOM > room:
+        raise OutOfMemory(
+            f"its file has {size:,} bytes, of which {_ROOM} times as much is needed while it loads, and {room:,} bytes "
+            "are left; unload another model first, or raise the memory limit"
+        )
+
+
+def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:
+    """Loads and warms up; takes as long as the model needs. Raises StartupError."""
+    began = time.perf_counter()
+    model = Model.from_file(path, name=config.name, threads=threads, source=str(parse(config.uri)))
+    log.info("loaded %s with %d thread(s)", path, model.threads)
+    warm_up(model, config.warmup.requests)
+    return Loaded(config, model, seconds=time.perf_counter() - began)
+
+
+def measured(loaded: Loaded) -> Loaded:
+    """The same with the latency of its batches; takes two seconds, or as long as one run of a slow model."""
+    profile = profile_model(loaded.model.infer, loaded.model.signature, settings=settings_of(loaded.config))
+    return replace(loaded, profile=profile)
+
+
+def load_local(config: ServerConfig) -> list[Loaded]:
+    """Loads and measures every model of a server, all of them local files by now. Raises StartupError."""
+    threads = threads_of(config)
+    return [measured(load(model, Path(parse(model.uri).path), threads=threads)) for model in config.all_models]
+
+
+def settings_of(config: ModelConfig) -> BatchingSettings:
+    """What the model's configuration says of batching."""
+    batching = config.batching
+    return BatchingSettings(
+        max_batch_size=batching.max_batch_size,
+        latency_target=batching.latency_target_seconds,
+        max_queue_length=batching.max_queue_length,
+        max_queue_bytes=batching.max_queue_bytes,
+        padding=batching.padding,
+        mask=batching.mask,
+    )
+
+
+def runs_of(config: ServerConfig) -> int:
+    """How many inferences a process runs at once: as many as keep its cores busy."""
+    return max(1, cores_of(config) // threads_of(config))
+
+
+def cores_of(config: ServerConfig) -> int:
+    """Whole cores for each process."""
+    return default_threads(read_grant().cores, config.server.workers)
+
+
+def threads_of(config: ServerConfig) -> int:
+    """Threads for one inference: what was asked for, or the process's cores."""
+    return config.server.threads or cores_of(config)

@@ -1,0 +1,247 @@
+"""The models of a server: found by name and version, loaded, replaced and unloaded while others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+
+from openclaw.config import ModelConfig
+from openclaw.errors import InvalidRequest, NoRoom, NotReady, OutOfMemory, StartupError, UnknownModel, Unsupported
+from openclaw.serving.batching.hop import HOP_SECONDS, measure_hop
+from openclaw.serving.loading import Loaded
+from openclaw.serving.served import Served
+from openclaw.serving.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+FIRST_VERSION = "1"
+
+Fetched = Callable[[ModelConfig], Awaitable[Loaded]]
+"""Fetches, loads and warms up a model; raises StartupError."""
+
+
+class Phase(Enum):
+    """Where the server is in its life; only READY tells load balancers to send requests."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class State(Enum):
+    """Where a model is in its life, in the words of the model repository extension."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(slots=True)
+class Entry:
+    """A model that the server knows, whether it is served or not."""
+
+    config: ModelConfig
+    state: State = State.LOADING
+    reason: str = ""
+    served: Served | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What clients may load.
+
+    Attributes:
+        bring_up: does it.
+        find: the configuration of a model that is known by name only; None where there is none.
+    """
+
+    bring_up: Fetched
+    find: Callable[[str], ModelConfig | None]
+
+
+class Repository:
+    """Every model of one server process; used from its event loop.
+
+    Attributes:
+        phase: of the server.
+        telemetry: where its models are counted.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelConfig],
+        telemetry: Telemetry,
+        *,
+        runs: int,
+        patience: float,
+        control: Control | None = None,
+    ) -> None:
+        """
+        Args:
+            models: to be served from the beginning.
+            telemetry: where to count.
+            runs: of each model at the same time.
+            patience: seconds after which a run is taken to be stuck.
+            control: what clients may load; None: nothing.
+        """
+        self.phase = Phase.LOADING
+        self.telemetry = telemetry
+        self._entries = {config.name: Entry(config) for config in models}
+        self._runs = runs
+        self._patience = patience
+        self._control = control
+        self._hop = HOP_SECONDS
+        self._executor = ThreadPoolExecutor(runs, thread_name_prefix="inference")
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._retiring: set[asyncio.Task[None]] = set()
+        for config in models:
+            telemetry.metrics.model(config.name).ready(False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.phase is Phase.READY
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is stopping: it still answers, and asks every client to hang up."""
+        return self.phase is Phase.DRAINING
+
+    @property
+    def live(self) -> bool:
+        """Whether no run of a model is stuck: nothing but a new process helps against one."""
+        return all(served.longest_run <= self._patience for served in self.served())
+
+    def names(self) -> tuple[str, ...]:
+        """Every model."""
+        return tuple(self._entries)
+
+    def find(self, name: str, version: str | None = None) -> Served:
+        """A model that answers; its only version where ``version`` is None. Raises UnknownModel or NotReady."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise self._unknown(name)
+        served = entry.served
+        if served is None:
+            raise NotReady(f"model {name!r} is {entry.state.value.lower()}{entry.reason and f': {entry.reason}'}")
+        if version is not None and version != served.version:
+            raise UnknownModel(f"model {name!r} has no version {version!r:.120}; it has: {served.version!r}")
+        return served
+
+    def is_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether a model should be sent inferences; raises UnknownModel."""
+        try:
+            self.find(name, version)
+        except NotReady:
+            return False
+        return self.ready
+
+    def served(self) -> list[Served]:
+        """Every model that answers."""
+        return [entry.served for entry in self._entries.values() if entry.served]
+
+    def index(self) -> list[tuple[str, str, str, str]]:
+        """Name, version, state and its reason of every model."""
+        return [
+            (name, entry.served.version if entry.served else "", entry.state.value, entry.reason)
+            for name, entry in self._entries.items()
+        ]
+
+    def put(self, loaded: Loaded) -> None:
+        """Serves a model from now on; one of the same name answers what it was asked before, and goes."""
+        name = loaded.config.name
+        entry = self._entries.setdefault(name, Entry(loaded.config))
+        before = entry.served
+        version = str(int(before.version) + 1) if before else FIRST_VERSION
+        metrics = self.telemetry.metrics.model(name)
+        entry.served = Served(loaded, version, metrics=metrics, executor=self._executor, runs=self._runs, hop=self._hop)
+        entry.state, entry.reason = State.READY, ""
+        metrics.loaded(loaded.seconds)
+        metrics.ready(self.ready)
+        if before:
+            self._retire(before)
+
+    async def measure_hop(self) -> None:
+        """Measures what a model must be quicker than to be run on the event loop."""
+        self._hop = await measure_hop(self._executor)
+
+    def open(self) -> None:
+        """Tells load balancers to send requests, unless the server stops already."""
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+            for served in self.served():
+                self.telemetry.metrics.model(served.name).ready(True)
+
+    def drain(self) -> None:
+        """Tells load balancers to stop; requests that still come are answered."""
+        self.phase = Phase.DRAINING
+        for name in self._entries:
+            self.telemetry.metrics.model(name).ready(False)
+
+    async def load(self, name: str) -> None:
+        """Loads a model, or loads it anew beside the version that serves, which it then replaces.
+
+        Raises:
+            Unsupported: clients may not.
+            UnknownModel: there is nothing of this name to load.
+            NoRoom: there is not enough memory.
+            InvalidRequest: it cannot be loaded; what was served stays.
+        """
+        control = self._controlled()
+        async with self._turns[name]:
+            entry = self._entries.get(name)
+            config = control.find(name) or (entry.config if entry else None)
+            if config is None:
+                raise UnknownModel(f"there is no model {name!r:.120} to load")
+            entry = self._entries.setdefault(name, Entry(config))
+            entry.state = entry.state if entry.served else State.LOADING
+            try:
+                self.put(await control.bring_up(config))
+            except StartupError as error:
+                self._failed(entry, error)
+                refusal = NoRoom if isinstance(error, OutOfMemory) else InvalidRequest
+                raise refusal(f"model {name!r} cannot be loaded: {error}") from error
+            except BaseException as error:
+                self._failed(entry, error)
+                raise
+
+    async def unload(self, name: str) -> None:
+        """Takes a model out of service once what it was asked is answered. Raises Unsupported or UnknownModel."""
+        self._controlled()
+        async with self._turns[name]:
+            entry = self._entries.get(name)
+            if entry is None:
+                raise self._unknown(name)
+            served, entry.served = entry.served, None
+            entry.state, entry.reason = State.UNAVAILABLE, "unloaded"
+            self.telemetry.metrics.model(name).ready(False)
+            if served:
+                await served.retire()
+            log.info("unloaded %s", name)
+
+    def _failed(self, entry: Entry, error: BaseException) -> None:
+        if isinstance(error, StartupError):
+            self.telemetry.metrics.model(entry.config.name).load_failed(error.reason)
+        if entry.served is None:
+            entry.state, entry.reason = State.UNAVAILABLE, str(error)
+
+    def _unknown(self, name: str) -> UnknownModel:
+        return UnknownModel(f"there is no model {name!r:.120}; served here: {', '.join(map(repr, self._entries))}")
+
+    def _controlled(self) -> Control:
+        if self._control is None:
+            raise Unsupported(
+                "clients may not load and unload models here; start the server with --model-control "
+                "(server.modelControl) to allow it"
+            )
+        return self._control
+
+    def _retire(self, served: Served) -> None:
+        task = asyncio.create_task(served.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

@@ -1,0 +1,177 @@
+"""One version of a model that answers inferences, whatever protocol carries them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from concurrent.futures import Executor
+from time import perf_counter
+
+from openclaw.errors import InvalidRequest
+from openclaw.execute.session import Array
+from openclaw.serving.batching.batcher import Batcher
+from openclaw.serving.batching.hop import HOP_SECONDS
+from openclaw.serving.binding import bind
+from openclaw.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
+from openclaw.serving.loading import Loaded, measured, settings_of
+from openclaw.serving.recording import ModelMetrics
+from openclaw.serving.shown import shown
+from openclaw.serving.statistics import Statistics
+from openclaw.serving.threads import in_thread
+from openclaw.serving.tracing import TraceContext
+
+_MICROSECONDS = 1e-6
+
+
+class Served:
+    """Answers inferences of one loaded model; used from one event loop.
+
+    Attributes:
+        name: the model's.
+        version: which version of it this is.
+        signature: its inputs and outputs.
+        ready: whether it should be sent inferences.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        version: str,
+        *,
+        metrics: ModelMetrics,
+        executor: Executor,
+        runs: int,
+        hop: float = HOP_SECONDS,
+    ) -> None:
+        """
+        Args:
+            loaded: the model, warmed up.
+            version: to answer for.
+            metrics: of the model.
+            executor: whose threads run it.
+            runs: of the model at the same time.
+            hop: seconds that it costs to have something run by the executor.
+        """
+        self.name = loaded.config.name
+        self.version = version
+        self.versions = (version,)
+        self.signature = loaded.model.signature
+        self.ready = True
+        self._statistics = Statistics()
+        self._loaded = loaded
+        self._datatypes = loaded.model.datatypes
+        self._metrics = metrics
+        self._batcher = Batcher(
+            loaded.model.infer,
+            profile=loaded.profile,
+            settings=settings_of(loaded.config),
+            executor=executor,
+            observer=_Observer(metrics, self._statistics),
+            concurrency=runs,
+            hop=hop,
+        )
+
+    def infer(
+        self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
+    ) -> InferResponse | Awaitable[InferResponse]:
+        """Answers at once, or later where the model takes its time; cancelling the awaiting gives the inference up.
+
+        Args:
+            request: is held against the signature here.
+            deadline: ``loop.time()`` after which nobody waits for the answer; the request's own parameter
+                ``timeout``, in microseconds, may make it earlier.
+            trace: who called.
+
+        Raises:
+            RequestError: at once, or where it is awaited.
+        """
+        began = perf_counter()
+        try:
+            arrays, wanted = bind(request, self.signature)
+            if request.parameters:
+                deadline = _earlier(deadline, request)
+            answer = self._batcher.submit(arrays, tuple([output.name for output in wanted]), deadline=deadline)
+        except BaseException:
+            self._statistics.answered(perf_counter() - began, success=False)
+            raise
+        if isinstance(answer, list):
+            self._statistics.answered(perf_counter() - began, success=True)
+            return self._response(request, wanted, answer)
+        return self._later(request, wanted, answer, began=began)
+
+    def statistics(self) -> Statistics:
+        """What it did so far."""
+        return self._statistics
+
+    @property
+    def longest_run(self) -> float:
+        """Seconds since the oldest run began that has not ended."""
+        return self._batcher.oldest_running()
+
+    async def measure(self) -> None:
+        """Measures how long batches take, on a thread, and goes by that from then on."""
+        self._loaded = await in_thread(measured, self._loaded)
+        self._batcher.adopt(self._loaded.profile)
+
+    async def retire(self) -> None:
+        """Refuses what comes, once what came is answered."""
+        self.ready = False
+        await self._batcher.drained()
+        self._batcher.close()
+
+    async def _later(
+        self,
+        request: InferRequest,
+        wanted: tuple[RequestedOutput, ...],
+        coming: asyncio.Future[list[Array]],
+        *,
+        began: float,
+    ) -> InferResponse:
+        try:
+            results = await coming
+        except BaseException:
+            self._statistics.answered(perf_counter() - began, success=False)
+            raise
+        self._statistics.answered(perf_counter() - began, success=True)
+        return self._response(request, wanted, results)
+
+    def _response(
+        self, request: InferRequest, wanted: tuple[RequestedOutput, ...], results: list[Array]
+    ) -> InferResponse:
+        datatypes = self._datatypes
+        tensors = tuple(
+            [
+                Tensor(output.name, datatypes[output.name], array, output.binary, region=output.region)
+                for output, array in zip(wanted, results, strict=True)
+            ]
+        )
+        return InferResponse(self.name, self.version, tensors, request.id)
+
+
+class _Observer:
+    """Counts what the batcher does."""
+
+    def __init__(self, metrics: ModelMetrics, statistics: Statistics) -> None:
+        self._metrics = metrics
+        self._statistics = statistics
+        self.shed = metrics.shed
+
+    def queued(self, seconds: float) -> None:
+        self._metrics.queued(seconds)
+        self._statistics.queue = self._statistics.queue.and_more(seconds)
+
+    def ran(self, rows: int, seconds: float) -> None:
+        self._metrics.ran(rows, seconds)
+        self._statistics.ran(rows, seconds)
+
+
+def _earlier(deadline: float | None, request: InferRequest) -> float | None:
+    timeout = request.parameters.get("timeout")
+    if timeout is None:
+        return deadline
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+        raise InvalidRequest(f"parameters.timeout is {shown(timeout)}; a whole number of microseconds is needed")
+    if timeout == 0:
+        return deadline
+    own = asyncio.get_running_loop().time() + timeout * _MICROSECONDS
+    return own if deadline is None else min(own, deadline)

@@ -1,0 +1,1 @@
+"""Models and loads for the tests and measurements of batching."""

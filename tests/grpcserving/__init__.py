@@ -1,0 +1,1 @@
+"""A gRPC server over real models in the process of the test, and what asks it."""
