@@ -82,6 +82,10 @@ cluster-down: install ## Stop what cluster-up started
 bench-operator: install ## Time to Ready of 200 and 500 services beside plain Deployments
 	PYTHONPATH=tools/kubernetes:tests $(BIN)/python benchmarks/operator/run.py $(ARGS)
 
+.PHONY: bench-serving
+bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; about two hours)
+	$(BIN)/python -m benchmarks.serving.run compare $(ARGS)
+
 .PHONY: lock
 lock: install ## Pin all dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) --output-file requirements/dev.lock

@@ -428,14 +428,21 @@ class TestInline:
             assert isinstance(batcher.submit(request(1), ("y",)), list)
             assert await later(batcher, 1, rows=100)
 
-    async def test_nobody_overtakes_who_runs(self, model: Doubling) -> None:
+    async def test_a_quick_request_waits_for_nobody_who_runs_on_a_thread(self) -> None:
+        gate = threading.Event()
+
+        def run(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
+            if len(arrays["x"]) > 1:
+                assert gate.wait(20)
+            return [arrays["x"]]
+
         with ThreadPoolExecutor(1) as executor:
-            batcher = self.batcher(model.run, executor, seconds=0.01)
+            batcher = self.batcher(run, executor, seconds=0.01)
             slow = later(batcher, 1, rows=100)
             await until(lambda: batcher.running == 1)
-            quick = later(batcher, 2)
-            model.gate.set()
-            await asyncio.gather(slow, quick)
+            assert isinstance(batcher.submit(request(2), ("y",)), list)
+            gate.set()
+            await slow
 
     async def test_its_error_is_raised_at_once(self, model: Doubling) -> None:
         model.gate.set()
@@ -447,7 +454,7 @@ class TestInline:
 
         def run(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
             nonlocal now
-            now += 1.0
+            now += 2.0
             return [arrays["x"]]
 
         with ThreadPoolExecutor(1) as executor:
@@ -492,7 +499,7 @@ class TestInline:
 
         def run(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
             nonlocal now
-            now += 0.9 if slow else 0.01
+            now += 2.0 if slow else 0.01
             return [arrays["x"]]
 
         with ThreadPoolExecutor(1) as executor:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openclaw.serving.http.connection import HttpConnection
 from openclaw.serving.http.messages import Answer, Handler, Limits, Request
 from openclaw.serving.http.server import HttpServer
 
@@ -355,6 +356,82 @@ MESSAGE = b"POST /some/path HTTP/1.1\r\nHost: x\r\nX-Name: some value\r\nContent
 def test_a_message_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     headers = [(b"host", b"x"), (b"x-name", b"some value"), (b"content-length", b"11")]
     assert whole(MESSAGE, cuts) == [("POST", b"/some/path", headers, b"hello world")]
+
+
+HEAD = b"POST /known HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+AGAIN = st.lists(
+    st.sampled_from(
+        [
+            HEAD % 3 + b"abc",
+            HEAD % 3 + b"\r\n\r",
+            HEAD % 8 + b"\r\n\r\n\r\n\r\n",
+            b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            b"\r\nGET /late HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(messages=AGAIN, sizes=st.lists(st.integers(1, 400), max_size=12), last=st.sampled_from([b"", HEAD % 5]))
+def test_a_head_that_was_seen_before_means_the_same_again(messages: list[bytes], sizes: list[int], last: bytes) -> None:
+    wire = b"".join((*messages, last))
+    alone = [request for message in messages for request in read(HttpServer(Echo()), [message])]
+    assert len(alone) == len(messages)
+    server = HttpServer(Echo())
+    # Whole, message by message, and cut anywhere: what was learnt of one helps to read the next.
+    for pieces in (messages, [wire], cut(wire, sizes), [*messages, last], cut(wire, sizes)):
+        assert read(server, pieces) == alone
+
+
+class Nowhere(asyncio.Transport):
+    """Takes answers, and gives what it is told to in pieces of exactly that size, which no socket promises."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def read(server: HttpServer, pieces: list[bytes]) -> list[tuple[str, bytes, list[tuple[bytes, bytes]], bytes, bool]]:
+    """What a server's handler sees of pieces that arrive on a new connection."""
+    server.handler = echo = Echo()
+    connection = HttpConnection(server)
+    connection.connection_made(Nowhere())
+    for piece in pieces:
+        connection.data_received(piece)
+    connection.connection_lost(None)
+    return [(each.method, each.target, each.headers, bytes(each.body), each.keep_alive) for each in echo.seen]
+
+
+def cut(wire: bytes, sizes: list[int]) -> list[bytes]:
+    pieces = []
+    for size in sizes:
+        pieces.append(wire[:size])
+        wire = wire[size:]
+    return [piece for piece in (*pieces, wire) if piece]
+
+
+async def test_the_body_of_a_known_head_may_come_later_or_with_the_next_request() -> None:
+    async with serving(Echo()) as site:
+        client = await site.connect()
+        client.writer.write(HEAD % 3 + b"abc")
+        assert (await client.said())["body"] == "abc"
+        client.writer.write(HEAD % 3)
+        await until(lambda: site.server.in_flight == 1)
+        client.writer.write(b"def" + HEAD % 3 + b"ghi")
+        assert [(await client.said())["body"] for _ in range(2)] == ["def", "ghi"]
 
 
 WORDS = (

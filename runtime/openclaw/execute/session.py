@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.errors import InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.execute.bound import Bound
 from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
 from openclaw.graph import bfloat16
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
@@ -39,6 +40,7 @@ class Model:
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
         self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
         self._outputs = tuple(self.datatypes)
+        self._session = session
         self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else session.run
 
     @classmethod
@@ -125,6 +127,17 @@ class Model:
             # onnxruntime's exceptions have no common base below Exception, and kernels raise any of them.
             raise InferenceFailed(f"the model failed: {_brief(error)}") from error
         return results
+
+    def bind(self, arrays: Mapping[str, Array]) -> Bound:
+        """Memory for inferences on inputs of these shapes, all of numbers but BF16; infers once to know the outputs'.
+
+        Raises:
+            RequestError: as :meth:`infer`.
+        """
+        inputs = {name: np.array(array, order="C") for name, array in arrays.items()}
+        results = self.infer(self._outputs, inputs)
+        outputs = {name: np.array(array, order="C") for name, array in zip(self._outputs, results, strict=True)}
+        return Bound(self._session, inputs, outputs)
 
 
 def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:

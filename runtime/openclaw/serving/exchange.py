@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
@@ -12,9 +12,10 @@ from typing import NamedTuple
 from openclaw.errors import InvalidRequest, Overloaded, RequestError
 from openclaw.serving.accesslog import Access, AccessLog
 from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
-from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.http.messages import JSON, Answer, Request, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
 from openclaw.serving.protocol import (
+    BINARY,
     HEADER_LENGTH,
     Encoded,
     decode_raw,
@@ -33,6 +34,8 @@ _LONG = 64 * 1024
 """Bytes of JSON from which on it is read and written in another thread, so that others are not kept waiting."""
 
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+_TELLING = frozenset({_HEADER_LENGTH, b"content-encoding"})
+"""Headers that say how a body is to be read."""
 
 
 Encode = Callable[[InferResponse], Encoded]
@@ -91,6 +94,30 @@ class Exchange:
         self._log = log
         self._watched = tracing is not None or log is not None
 
+    def answer_shortly(self, request: Request, served: Served) -> Answer | None:
+        """Answers a plain request of the Open Inference Protocol to a quick model; None where ``answer`` is to."""
+        shortcut = served.shortcut
+        if shortcut is None or self._watched:
+            return None
+        length = None
+        for name, value in request.headers:
+            if name in _TELLING:
+                if name != _HEADER_LENGTH or length is not None:
+                    return None
+                length = value
+        if length is None:
+            text = shortcut.answer_json(request.body)
+            if text is None:
+                return None
+            answer = Answer(200, (text,)) if len(text) <= WORTHWHILE else _packed(request, text)
+        else:
+            tensors = shortcut.answer_binary(request.body, length)
+            if tensors is None:
+                return None
+            answer = _in_binary((tensors.body,), tensors.header_length)
+        self._requests(served.name, served.version, REST).answered_at_once(200, request.received)
+        return answer
+
     def answer(self, request: Request, served: Served, dialect: Dialect) -> Answer | Awaitable[Answer]:
         """Answers at once, or later where the model or the body takes its time."""
         call = _Call(request, served, dialect, self._requests(served.name, served.version, REST))
@@ -107,6 +134,8 @@ class Exchange:
             answer = _written(request, response, encode)
         except BaseException as error:
             return self._failed(call, error)
+        if length is not None and served.shortcut is not None:
+            served.shortcut.learn(bytes(request.body[: json_length(length, len(request.body))]), decoded)
         self._ended(call, answer)
         return answer
 
@@ -195,15 +224,24 @@ async def _write(request: Request, response: InferResponse, encode: Encode) -> A
 def _written(request: Request, response: InferResponse, encode: Encode) -> Answer:
     encoded = encode(response)
     if encoded.header_length is not None:
-        length = (HEADER_LENGTH.encode(), b"%d" % encoded.header_length)
-        return Answer(200, encoded.parts, content_type=encoded.content_type.encode(), headers=(length,))
+        return _in_binary(encoded.parts, encoded.header_length)
     (text,) = encoded.parts
-    if len(text) > WORTHWHILE and (accepted := request.header(b"accept-encoding")):
-        coding = negotiate(accepted.decode("latin-1"), content_type=encoded.content_type, size=len(text))
+    return Answer(200, (text,)) if len(text) <= WORTHWHILE else _packed(request, text)
+
+
+def _in_binary(parts: Sequence[bytes | memoryview], header_length: int) -> Answer:
+    length = (HEADER_LENGTH.encode(), b"%d" % header_length)
+    return Answer(200, parts, content_type=BINARY.encode(), headers=(length,))
+
+
+def _packed(request: Request, text: bytes | memoryview) -> Answer:
+    """A long answer in JSON, packed for who prefers it."""
+    if accepted := request.header(b"accept-encoding"):
+        coding = negotiate(accepted.decode("latin-1"), content_type=JSON.decode(), size=len(text))
         if coding:
             headers = ((b"Content-Encoding", coding.encode()), (b"Vary", b"Accept-Encoding"))
-            return Answer(200, (compress(encoded.parts, coding),), headers=headers)
-    return Answer(200, encoded.parts)
+            return Answer(200, (compress((text,), coding),), headers=headers)
+    return Answer(200, (text,))
 
 
 def _is_long(body: bytes | bytearray, length: str | None) -> bool:

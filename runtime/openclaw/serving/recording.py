@@ -260,6 +260,11 @@ class RequestMetrics:
             self._metrics.fold()
         return seconds
 
+    def answered_at_once(self, code: int, received: float) -> None:
+        """One that did not ``begin``: within one turn of the event loop nobody can see it in flight."""
+        self._cells[self._at_flight] += 1.0
+        self.answered(code, received)
+
     def fold(self, now: float) -> None:
         """Sorts what waits into the buckets of the histogram and of the window."""
         values = self._durations.fold()

@@ -63,7 +63,9 @@ class Rest:
         try:
             name = self._targets.get(request.target)
             if name is not None and request.method == "POST":
-                return self._exchange.answer(request, self._repository.find(name), self._dialect)
+                served = self._repository.find(name)
+                answer = self._exchange.answer_shortly(request, served)
+                return answer or self._exchange.answer(request, served, self._dialect)
             return self._route(request)
         except RequestError as error:
             return refused(error)

@@ -15,6 +15,7 @@ from openclaw.serving.binding import bind
 from openclaw.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from openclaw.serving.loading import Loaded, measured, settings_of
 from openclaw.serving.recording import ModelMetrics
+from openclaw.serving.shortcut import shortcut_to
 from openclaw.serving.shown import shown
 from openclaw.serving.statistics import Statistics
 from openclaw.serving.threads import in_thread
@@ -31,6 +32,7 @@ class Served:
         version: which version of it this is.
         signature: its inputs and outputs.
         ready: whether it should be sent inferences.
+        shortcut: answers small requests, where the model is quick; None where that cannot be.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Served:
             concurrency=runs,
             hop=hop,
         )
+        self.shortcut = shortcut_to(loaded.model, self._batcher, self._statistics, name=self.name, version=version)
 
     def infer(
         self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
@@ -92,10 +95,10 @@ class Served:
                 deadline = _earlier(deadline, request)
             answer = self._batcher.submit(arrays, tuple([output.name for output in wanted]), deadline=deadline)
         except BaseException:
-            self._statistics.answered(perf_counter() - began, success=False)
+            self._statistics.failed(perf_counter() - began)
             raise
         if isinstance(answer, list):
-            self._statistics.answered(perf_counter() - began, success=True)
+            self._statistics.answered(perf_counter() - began)
             return self._response(request, wanted, answer)
         return self._later(request, wanted, answer, began=began)
 
@@ -130,9 +133,9 @@ class Served:
         try:
             results = await coming
         except BaseException:
-            self._statistics.answered(perf_counter() - began, success=False)
+            self._statistics.failed(perf_counter() - began)
             raise
-        self._statistics.answered(perf_counter() - began, success=True)
+        self._statistics.answered(perf_counter() - began)
         return self._response(request, wanted, results)
 
     def _response(
@@ -158,7 +161,7 @@ class _Observer:
 
     def queued(self, seconds: float) -> None:
         self._metrics.queued(seconds)
-        self._statistics.queue = self._statistics.queue.and_more(seconds)
+        self._statistics.queued(seconds)
 
     def ran(self, rows: int, seconds: float) -> None:
         self._metrics.ran(rows, seconds)

@@ -12,50 +12,110 @@ from typing import Any, NamedTuple
 class Spent(NamedTuple):
     """How often something was done, and the nanoseconds that it took in all."""
 
-    times: int = 0
-    ns: int = 0
+    times: int
+    ns: int
 
-    def and_more(self, seconds: float) -> Spent:
+
+class Tally:
+    """Counts something that is done."""
+
+    __slots__ = ("seconds", "times")
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
         """It was done once more."""
-        return Spent(self.times + 1, self.ns + int(seconds * 1e9))
+        self.times += 1
+        self.seconds += seconds
+
+    @property
+    def spent(self) -> Spent:
+        """So far."""
+        return Spent(self.times, int(self.seconds * 1e9))
 
 
 class Statistics:
-    """Counts of one version of a model, written on the event loop alone.
-
-    Attributes:
-        last_inference_ms: when the last inference was answered, in milliseconds since 1970; 0: none was.
-        inference_count: rows that were computed.
-        execution_count: runs of the model.
-        batches: runs by their rows.
-    """
+    """Counts of one version of a model, written on the event loop alone."""
 
     def __init__(self) -> None:
-        self.last_inference_ms = 0
-        self.inference_count = 0
-        self.execution_count = 0
-        self.success = Spent()
-        self.fail = Spent()
-        self.queue = Spent()
-        self.compute_input = Spent()
-        self.compute_infer = Spent()
-        self.compute_output = Spent()
-        self.batches: dict[int, Spent] = {}
+        self._last = 0.0
+        self._success = Tally()
+        self._fail = Tally()
+        self._queue = Tally()
+        self._runs: dict[int, Tally] = {}
 
     def ran(self, rows: int, seconds: float) -> None:
         """One run over so many rows ended."""
-        self.inference_count += rows
-        self.execution_count += 1
-        self.compute_infer = self.compute_infer.and_more(seconds)
-        self.batches[rows] = self.batches.get(rows, Spent()).and_more(seconds)
+        tally = self._runs.get(rows)
+        if tally is None:
+            tally = self._runs[rows] = Tally()
+        tally.times += 1
+        tally.seconds += seconds
 
-    def answered(self, seconds: float, *, success: bool) -> None:
-        """One request ended."""
-        if success:
-            self.success = self.success.and_more(seconds)
-            self.last_inference_ms = int(time.time() * 1e3)
-        else:
-            self.fail = self.fail.and_more(seconds)
+    def queued(self, seconds: float) -> None:
+        """One request waited so long."""
+        self._queue.add(seconds)
+
+    def answered(self, seconds: float) -> None:
+        """One request was answered."""
+        self._success.add(seconds)
+        self._last = time.time()
+
+    def failed(self, seconds: float) -> None:
+        """One request was refused, or failed."""
+        self._fail.add(seconds)
+
+    @property
+    def last_inference_ms(self) -> int:
+        """When the last inference was answered, in milliseconds since 1970; 0: none was."""
+        return int(self._last * 1e3)
+
+    @property
+    def inference_count(self) -> int:
+        """Rows that were computed."""
+        return sum(rows * tally.times for rows, tally in self._runs.items())
+
+    @property
+    def execution_count(self) -> int:
+        """Runs of the model."""
+        return sum(tally.times for tally in self._runs.values())
+
+    @property
+    def success(self) -> Spent:
+        """Requests answered."""
+        return self._success.spent
+
+    @property
+    def fail(self) -> Spent:
+        """Requests refused or failed."""
+        return self._fail.spent
+
+    @property
+    def queue(self) -> Spent:
+        """Waiting of requests."""
+        return self._queue.spent
+
+    @property
+    def compute_input(self) -> Spent:
+        """Putting batches together: a part of the runs, not told apart."""
+        return Spent(self.execution_count, 0)
+
+    @property
+    def compute_infer(self) -> Spent:
+        """Runs of the model."""
+        return Spent(self.execution_count, int(sum(tally.seconds for tally in self._runs.values()) * 1e9))
+
+    @property
+    def compute_output(self) -> Spent:
+        """Taking results apart: a part of the runs, not told apart."""
+        return Spent(self.execution_count, 0)
+
+    @property
+    def batches(self) -> dict[int, Spent]:
+        """Runs of the model by their rows."""
+        return {rows: tally.spent for rows, tally in sorted(self._runs.items())}
 
 
 def document(name: str, version: str, statistics: Statistics) -> dict[str, Any]:

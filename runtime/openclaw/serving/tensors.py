@@ -32,12 +32,12 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
     "BYTES": (_STRINGS, "strings"),
 }
 
-# How struct packs the datatypes that decode_plain takes, and of which types of Python.
-_PLAIN: dict[str, tuple[str, set[type]]] = {
+PLAIN: dict[str, tuple[str, set[type]]] = {
     **{name: (code, _INTEGERS) for name, code in zip(("INT8", "INT16", "INT32", "INT64"), "bhiq", strict=True)},
     **{name: (code, _INTEGERS) for name, code in zip(("UINT8", "UINT16", "UINT32", "UINT64"), "BHIQ", strict=True)},
     **{name: (code, _NUMBERS) for name, code in zip(("FP16", "FP32", "FP64"), "efd", strict=True)},
 }
+"""How struct packs the datatypes of plain numbers, and of which types of Python."""
 
 
 def decode_plain(data: list[Any], datatype: str, shape: Sequence[Any]) -> Array | None:
@@ -45,7 +45,7 @@ def decode_plain(data: list[Any], datatype: str, shape: Sequence[Any]) -> Array 
 
     It takes nothing that :func:`decode_json` refuses, and gives the same values, not to be written to.
     """
-    plain = _PLAIN.get(datatype)
+    plain = PLAIN.get(datatype)
     if plain is None or not data or not _is_plain(shape, len(data)):
         return None
     code, allowed = plain

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -36,7 +36,16 @@ class _RefusedError(Exception):
 
 
 class HttpConnection(asyncio.Protocol):
-    """Reads requests, has them answered, and keeps the client within its limits."""
+    """Reads requests, has them answered, and keeps the client within its limits.
+
+    Attributes:
+        deadline: the loop's time at which the client is overdue.
+    """
+
+    __slots__ = (
+        "_buffer", "_clogged", "_closing", "_ended", "_fed", "_length", "_limits", "_parser", "_reading_head",
+        "_request", "_server", "_task", "_transport", "_waiting", "deadline",
+    )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
@@ -44,8 +53,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._request = Request(0.0)
-        self._head_bytes = 0
-        self._unfinished_head = 0
+        self._fed = 0
         self._length: int | None = None
         self._buffer: bytearray | None = None
         self._reading_head = False
@@ -85,6 +93,12 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        begins = not self._fed
+        if begins and (request := self._server.heads.request(data)):
+            self._arrived(request)
+            return
+        # The head of a request lies within what was fed since the last one was whole.
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -98,12 +112,22 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._refuse(_malformed(error))
             return
-        if self._reading_head:
-            self._unfinished_head += len(data)
-            if self._unfinished_head > self._limits.max_head_bytes:
-                self._refuse(self._too_large_head())
-        elif self._in_message:
+        if self._in_message:
+            self._goes_on(begins)
+        elif begins and not self._fed:
+            self._server.heads.learn(data, self._request)
+
+    def _goes_on(self, begins: bool) -> None:
+        """A request has not come to its end: minds its size and its time."""
+        if not self._fed:
+            # It begins behind the end of another one.
+            self._fed, begins = 1, True
+        if not self._reading_head:
             self.deadline = self._server.now + self._limits.body_timeout
+        elif self._fed > self._limits.max_head_bytes:
+            self._refuse(self._too_large_head())
+        elif begins:
+            self.deadline = self._server.now + self._limits.head_timeout
 
     def eof_received(self) -> bool:
         """A client that has said everything still gets its answer."""
@@ -145,24 +169,21 @@ class HttpConnection(asyncio.Protocol):
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        self._request = Request(time.perf_counter())
+        self._request = Request(perf_counter())
         self._reading_head = True
-        self._head_bytes = self._unfinished_head = 0
-        self.deadline = self._server.now + self._limits.head_timeout
 
     def on_url(self, url: bytes) -> None:
         self._request.target += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
         self._request.headers.append((name.lower(), value or b""))
-        self._count_head(len(name) + len(value or b""))
 
     def on_headers_complete(self) -> None:
         request = self._request
         self._reading_head = False
         request.method = self._parser.get_method().decode("ascii", "replace")
-        request.version = self._parser.get_http_version()
+        if self._fed > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
+            self._check_head(request)
         length, chunked, expects = None, False, False
         for name, value in request.headers:
             if name == b"content-length":
@@ -178,7 +199,6 @@ class HttpConnection(asyncio.Protocol):
         if length or chunked:
             self._length = length
             self._buffer = bytearray() if chunked else None
-            self.deadline = self._server.now + self._limits.body_timeout
             if expects and self._transport and not (self._task or self._waiting):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -198,9 +218,13 @@ class HttpConnection(asyncio.Protocol):
         if self._buffer is not None:
             request.body = self._buffer
         self._buffer = self._length = None
+        self._fed = 0
         if self._closing:
             return  # the answer before it has ended the connection
         request.keep_alive = self._parser.should_keep_alive()
+        self._arrived(request)
+
+    def _arrived(self, request: Request) -> None:
         if self._task or self._waiting or self._clogged:
             self._waiting.append(request)
             if self._transport:
@@ -211,7 +235,6 @@ class HttpConnection(asyncio.Protocol):
     # Answers.
 
     def _handle(self, request: Request) -> None:
-        self.deadline = _NEVER
         try:
             answer = self._server.handler(request)
         except Exception:
@@ -219,6 +242,7 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._write(request, answer)
         else:
+            self.deadline = _NEVER
             self._task = asyncio.ensure_future(self._answer_later(request, answer))
 
     async def _answer_later(self, request: Request, coming: Awaitable[Answer]) -> None:
@@ -290,9 +314,9 @@ class HttpConnection(asyncio.Protocol):
             transport.write_eof()
         transport.resume_reading()
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.max_head_bytes or len(self._request.headers) > self._limits.max_headers:
+    def _check_head(self, request: Request) -> None:
+        size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+        if size > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
             raise _RefusedError(self._too_large_head())
 
     def _too_large_head(self) -> Answer:

@@ -13,6 +13,8 @@ import orjson
 JSON = b"application/json"
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
+_PLAIN_HEAD = b"HTTP/1.1 200 OK\r\nServer: openclaw\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+"""What nearly every answer begins with."""
 
 
 class Request:
@@ -21,13 +23,12 @@ class Request:
     Attributes:
         method: as sent, in capitals.
         target: the raw request target.
-        headers: names in lower case, values as sent.
+        headers: names in lower case, values as sent; requests may share the list.
         body: the whole body, as it was framed; its content coding is left alone.
         received: ``time.perf_counter()`` when its first byte was parsed.
-        version: "1.1" or "1.0".
     """
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "received", "target", "version")
+    __slots__ = ("body", "headers", "keep_alive", "method", "received", "target")
 
     def __init__(self, received: float) -> None:
         self.method = ""
@@ -35,8 +36,14 @@ class Request:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body: bytes | bytearray = b""
         self.received = received
-        self.version = "1.1"
         self.keep_alive = True
+
+    def again(self, body: bytes, received: float) -> Request:
+        """The same request with another body."""
+        request = Request(received)
+        request.method, request.target, request.headers = self.method, self.target, self.headers
+        request.body = body
+        return request
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-case name."""
@@ -74,6 +81,14 @@ class Answer(NamedTuple):
 
     def head(self, *, keep_alive: bool) -> bytes:
         """Status line and headers, with the empty line that ends them."""
+        if (
+            keep_alive
+            and self.status == 200
+            and self.content_type is JSON
+            and not self.headers
+            and len(self.parts) == 1
+        ):
+            return _PLAIN_HEAD % len(self.parts[0])
         length = sum(map(_size, self.parts))
         more = b"".join([b"%b: %b\r\n" % header for header in self.headers])
         end = b"" if keep_alive else b"Connection: close\r\n"

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 
 from openclaw.serving.http.connection import HttpConnection
+from openclaw.serving.http.heads import Heads
 from openclaw.serving.http.messages import Handler, Limits
 
 BACKLOG = 1024
@@ -20,6 +21,7 @@ class HttpServer:
 
     Attributes:
         draining: whether every answer ends its connection.
+        heads: of requests, as far as they are remembered.
         now: the loop's time, as of the latest look at it.
     """
 
@@ -27,6 +29,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits or Limits()
         self.draining = False
+        self.heads = Heads()
         self.now = 0.0
         self._connections: set[HttpConnection] = set()
         self._servers: list[asyncio.Server] = []
