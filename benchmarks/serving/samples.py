@@ -20,6 +20,7 @@ class Sample:
         level: connections (closed), or the offered rate (open, poisson).
         rate: answered with 200.
         goodput: answered with 200 within the objective; poisson only.
+        batch: rows that the server was told it may put together; 1: it was told of none.
         lag: p99 of how late the client itself was; open and poisson only.
     """
 
@@ -37,6 +38,7 @@ class Sample:
     failed: int = 0
     goodput: float = 0.0
     lag: float = 0.0
+    batch: int = 1
 
     @property
     def trusted(self) -> bool:

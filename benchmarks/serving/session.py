@@ -177,6 +177,7 @@ class Session:
             Sample(
                 number, served.name, served.subject.kind, served.model.name, encoding, "closed", connections,
                 rate=done.rate, p50=done.p50, p99=done.p99, refused=done.refused, failed=done.failed,
+                batch=served.variant.batch,
             )
         )  # fmt: skip
 
@@ -199,6 +200,7 @@ class Session:
                 failed=done.failed,
                 goodput=figures.goodput(done.latencies, objective=OBJECTIVE, seconds=seconds),
                 lag=done.lag,
+                batch=served.variant.batch,
             )
         )  # fmt: skip
 

@@ -153,6 +153,7 @@ def serve(models: tuple[str, ...], config: Path | None, **options: Any) -> None:
     from openclaw.serving import entry, logs, process, settings, termination
 
     logs.configure(os.environ)
+    process.raise_file_limit()
     if not models and config is None and (path := os.environ.get("MODEL_PATH")):
         models = (path,)
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import sys
 from collections.abc import Coroutine
 from typing import Any, NoReturn
@@ -18,6 +20,14 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+def raise_file_limit() -> None:
+    """Allows as many open files as may be: each connection is one, and shells still begin with 1024 (setrlimit(2))."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    # Where "unlimited" is more than the kernel gives (macOS), the limit stays.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave(code: int) -> NoReturn:
