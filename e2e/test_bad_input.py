@@ -53,7 +53,7 @@ CASES = (
         spec={"probes": STARTUP},
     ),
     Case("bad-argument", "ConfigInvalid", "--threads", spec={"runtime": {"args": ["--threads=many"]}}),
-    Case("small", "OutOfMemory", "48Mi", spec={"resources": {"limits": {"cpu": "500m", "memory": "48Mi"}}}),
+    Case("small", "OutOfMemory", "32Mi", spec={"resources": {"limits": {"cpu": "500m", "memory": "32Mi"}}}),
     Case(
         "huge",
         "Unschedulable",

@@ -26,6 +26,7 @@ _SPARE = 4
 _POLL = 0.05  # seconds
 _SETTLE = 60.0  # seconds
 _LOOK = 0.4  # seconds over which a server is idle or not
+_AFTER_READY = 1.5  # seconds after which a server has begun whatever it does once it is up
 _IDLE = 0.3  # of a core; LitServe takes half of that when it has nothing to do
 
 
@@ -67,6 +68,7 @@ class Server:
         Gives up after a while: a server that is never idle is measured as it is.
         """
         tick, end = threading.Event(), time.monotonic() + _SETTLE
+        tick.wait(self.started + self.ready + _AFTER_READY - time.monotonic())
         spent = self.cpu_seconds()
         while time.monotonic() < end:
             tick.wait(_LOOK)

@@ -143,6 +143,8 @@ class Served:
     def environment(self) -> dict[str, str]:
         """The variables of its process."""
         variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        # What is installed has its bytecode; what compiles itself at every start is nobody's server.
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)
         if self.subject.environment is not None:
             # Its own packages and these small servers, nothing of the environment that runs the benchmark.
             variables["PYTHONPATH"] = str(ROOT)

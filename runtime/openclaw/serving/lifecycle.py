@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_FIRST_COME = 1.0
+"""Seconds in which those are answered who waited for the server to come up: measuring takes all cores."""
+
 
 async def serve(config: ServerConfig, cache_dir: Path) -> None:
     """Serves in this process until it is told to stop.
@@ -56,7 +59,6 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
             telemetry.settle()
             repository.open()
             announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - began)
-            # Not before: who waits for a pod to come up would wait for this, too.
             measuring = asyncio.create_task(loader.measure_all(repository))
             await signals.stop.wait()
             measuring.cancel()
@@ -110,6 +112,7 @@ class Loader:
 
     async def measure_all(self, repository: Repository) -> None:
         """Measures what batches of each model cost, one after the other, while they serve."""
+        await asyncio.sleep(_FIRST_COME)
         for served in repository.served():
             await served.measure()
 
