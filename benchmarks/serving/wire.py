@@ -71,6 +71,10 @@ def outputs(body: bytes, head: int | None) -> Arrays:
 class StatusError(Exception):
     """The server answered, but not with 200; the text has the status and the beginning of the body."""
 
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"{status} {body[:300].decode(errors='replace')}")
+        self.status = status
+
 
 def ask(port: int, request: Post, *, timeout: float = 60) -> Arrays:
     """Sends one request on a connection of its own and gives the outputs.
@@ -87,7 +91,7 @@ def ask(port: int, request: Post, *, timeout: float = 60) -> Arrays:
     finally:
         connection.close()
     if response.status != 200:
-        raise StatusError(f"{response.status} {body[:300].decode(errors='replace')}")
+        raise StatusError(response.status, body)
     return outputs(body, None if head is None else int(head))
 
 
