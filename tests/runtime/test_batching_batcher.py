@@ -400,15 +400,15 @@ async def test_a_batch_that_runs_already_keeps_the_layout_that_it_was_made_with(
 class TestInline:
     """What is quicker than a hop to another thread is answered at once."""
 
-    def batcher(self, run: Any, executor: Executor, *, seconds: float, notes: Notes | None = None) -> Batcher:
+    def batcher(self, run: Any, executor: Executor, *, seconds: float, **options: Any) -> Batcher:
         known = profile(lambda rows: seconds * rows)
-        return Batcher(run, profile=known, settings=BatchingSettings(), executor=executor, observer=notes, hop=0.5)
+        return Batcher(run, profile=known, settings=BatchingSettings(), executor=executor, hop=0.5, **options)
 
     async def test_a_quick_model_answers_on_the_spot(self, model: Doubling) -> None:
         model.gate.set()
         notes = Notes()
         with ThreadPoolExecutor(1) as executor:
-            batcher = self.batcher(model.run, executor, seconds=1e-5, notes=notes)
+            batcher = self.batcher(model.run, executor, seconds=1e-5, observer=notes)
             for value in (1, 2, 3):
                 answer = batcher.submit(request(value), ("y",))
                 assert isinstance(answer, list)
@@ -458,14 +458,7 @@ class TestInline:
             return [arrays["x"]]
 
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(
-                run,
-                profile=profile(lambda rows: 0.4 * rows),
-                settings=BatchingSettings(),
-                executor=executor,
-                hop=0.5,
-                clock=lambda: now,
-            )
+            batcher = self.batcher(run, executor, seconds=0.4, clock=lambda: now)
             answers = [batcher.submit(request(1), ("y",)) for _ in range(10)]
             assert isinstance(answers[0], list)
             assert isinstance(answers[-1], asyncio.Future)
@@ -484,14 +477,7 @@ class TestInline:
             return [arrays["x"]]
 
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(
-                run,
-                profile=profile(lambda rows: 0.01 * rows),
-                settings=BatchingSettings(),
-                executor=executor,
-                hop=0.5,
-                clock=lambda: now,
-            )
+            batcher = self.batcher(run, executor, seconds=0.01, clock=lambda: now)
             assert all(isinstance(batcher.submit(request(1), ("y",)), list) for _ in range(1000))
 
     async def test_a_model_that_is_quick_again_returns_to_the_loop(self) -> None:
@@ -503,14 +489,7 @@ class TestInline:
             return [arrays["x"]]
 
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(
-                run,
-                profile=profile(lambda rows: 0.01 * rows),
-                settings=BatchingSettings(),
-                executor=executor,
-                hop=0.5,
-                clock=lambda: now,
-            )
+            batcher = self.batcher(run, executor, seconds=0.01, clock=lambda: now)
             while isinstance(answer := batcher.submit(request(1), ("y",)), list):
                 pass
             slow = False

@@ -109,7 +109,7 @@ class Exchange:
             text = shortcut.answer_json(request.body)
             if text is None:
                 return None
-            answer = Answer(200, (text,)) if len(text) <= WORTHWHILE else _packed(request, text)
+            answer = _in_json(request, text)
         else:
             tensors = shortcut.answer_binary(request.body, length)
             if tensors is None:
@@ -226,7 +226,7 @@ def _written(request: Request, response: InferResponse, encode: Encode) -> Answe
     if encoded.header_length is not None:
         return _in_binary(encoded.parts, encoded.header_length)
     (text,) = encoded.parts
-    return Answer(200, (text,)) if len(text) <= WORTHWHILE else _packed(request, text)
+    return _in_json(request, text)
 
 
 def _in_binary(parts: Sequence[bytes | memoryview], header_length: int) -> Answer:
@@ -234,9 +234,9 @@ def _in_binary(parts: Sequence[bytes | memoryview], header_length: int) -> Answe
     return Answer(200, parts, content_type=BINARY.encode(), headers=(length,))
 
 
-def _packed(request: Request, text: bytes | memoryview) -> Answer:
-    """A long answer in JSON, packed for who prefers it."""
-    if accepted := request.header(b"accept-encoding"):
+def _in_json(request: Request, text: bytes | memoryview) -> Answer:
+    """An answer in JSON; a long one packed for who prefers it."""
+    if len(text) > WORTHWHILE and (accepted := request.header(b"accept-encoding")):
         coding = negotiate(accepted.decode("latin-1"), content_type=JSON.decode(), size=len(text))
         if coding:
             headers = ((b"Content-Encoding", coding.encode()), (b"Vary", b"Accept-Encoding"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from openclaw.errors import DeadlineExceeded, NotReady, Overloaded, RequestError
 from openclaw.execute.session import Array
@@ -28,6 +28,8 @@ from openclaw.serving.batching.queue import RequestQueue, Ticket
 from openclaw.serving.batching.runs import Clock, Outcome, execute
 from openclaw.serving.batching.selection import Batch
 from openclaw.serving.batching.settings import BatchingSettings
+
+T = TypeVar("T")
 
 LEAST_RETRY_SECONDS = 0.05
 LEAST_RUNS_IN_TARGET = 2
@@ -171,7 +173,7 @@ class Batcher:
         nbytes = 0
         for array in arrays.values():
             nbytes += array.nbytes
-        if nbytes <= self._inline.nbytes and deadline is None and not self._closed:
+        if deadline is None and self.is_quick(nbytes):
             return self._run_inline(arrays, outputs)
         return self._enter(arrays, outputs, nbytes=nbytes, deadline=deadline)
 
@@ -181,15 +183,9 @@ class Batcher:
 
     def run_at_once(self, run: Callable[[], None], *, rows: int, nbytes: int) -> bool:
         """Runs the model by ``run`` where ``submit`` would answer at once; whether it did. Raises what ``run`` does."""
-        inline = self._inline
-        if nbytes > inline.nbytes or self._closed:
+        if not self.is_quick(nbytes):
             return False
-        start = self._clock()
-        run()
-        seconds = self._clock() - start
-        if inline.slow or seconds > inline.hop:
-            inline.ran(seconds)
-        self._ran(rows, seconds)
+        self._timed(run, rows)
         return True
 
     def close(self) -> None:
@@ -214,14 +210,18 @@ class Batcher:
         return ALONE if self._layout is None else self._layout.form(arrays)
 
     def _run_inline(self, arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+        return self._timed(partial(self._run, outputs, arrays), _rows(arrays))
+
+    def _timed(self, run: Callable[[], T], rows: int) -> T:
+        """Runs the model on the event loop."""
         start = self._clock()
-        results = self._run(outputs, arrays)
+        result = run()
         seconds = self._clock() - start
         inline = self._inline
         if inline.slow or seconds > inline.hop:
             inline.ran(seconds)
-        self._ran(_rows(arrays), seconds)
-        return results
+        self._ran(rows, seconds)
+        return result
 
     def _enter(
         self, arrays: Mapping[str, Array], outputs: tuple[str, ...], *, nbytes: int, deadline: float | None
