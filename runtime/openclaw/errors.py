@@ -12,6 +12,7 @@
     |   |-- OutOfMemory              78  does not fit into the memory granted
     |   |-- ModelDownloadTimeout     75  the store is too slow, or hangs
     |   `-- ModelDownloadFailed      75  the store, the network or the disk failed
+    |-- NotApplicable                a recipe of the optimizer does not fit this model or machine
     `-- RequestError                 one request is refused or failed; has an HTTP ``status``
         |-- InvalidRequest           400 the body, a tensor or a header is wrong
         |-- UnknownModel             404 no such model or version
@@ -41,6 +42,10 @@ EX_TEMPFAIL = 75
 
 class OpenClawError(Exception):
     """Root of all errors raised on purpose by this package; its text is a sentence for the user."""
+
+
+class NotApplicable(OpenClawError):
+    """A recipe of the optimizer does not fit this model or this machine; the reason stands in the report."""
 
 
 class StartupError(OpenClawError):

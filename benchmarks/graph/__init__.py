@@ -1,0 +1,1 @@
+"""The graph optimizer measured against onnxruntime's own defaults."""

@@ -1,0 +1,1 @@
+"""Lossless rewrites of a graph, one a module, in the order they are run."""
