@@ -1,0 +1,153 @@
+"""Reading constants off a graph, and replacing nodes in it without breaking names, uses or outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+Array = npt.NDArray[np.generic]
+Attribute = int | float | str | Sequence[int] | Sequence[float]
+
+REAL = {ir.DataType.FLOAT: np.float32, ir.DataType.DOUBLE: np.float64}
+"""Types in which a constant can be folded into another within the promised tolerance; 16 bits round too coarsely."""
+
+
+class Editor:
+    """Changes one model; names that it gives are unique over all nested graphs.
+
+    Attributes:
+        model: what is changed.
+        opset: version of the default domain.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.opset = model.opset_imports.get("", 0)
+        self._names: set[str] | None = None
+
+    def name(self, wish: str) -> str:
+        """``wish``, or ``wish`` with a number where a value or node is already called so."""
+        if self._names is None:
+            self._names = set(_names(self.model))
+        unique, number = wish, 1
+        while unique in self._names:
+            unique, number = f"{wish}_{number}", number + 1
+        self._names.add(unique)
+        return unique
+
+    def constant(self, array: Array, name: str, *, near: ir.Node) -> ir.Value:
+        """A new initializer of the graph that ``near`` is in."""
+        if near.graph is None:
+            raise ValueError(f"node {near.name!r} is in no graph")
+        unique = self.name(name)
+        tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=unique)
+        value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+        near.graph.register_initializer(value)
+        return value
+
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        *,
+        attributes: Mapping[str, Attribute | ir.Attr] | None = None,
+        like: ir.Node,
+        outputs: int = 1,
+        domain: str = "",
+    ) -> ir.Node:
+        """A new node, not yet in a graph; named after ``like``, which it stands for, and keeping its metadata."""
+        base = like.name or like.op_type
+        given = attributes or {}
+        return ir.Node(
+            domain,
+            operator,
+            inputs,
+            [
+                value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(key, value)
+                for key, value in given.items()
+            ],
+            name=self.name(f"{base}/{operator}"),
+            outputs=[ir.Value(name=self.name(f"{base}/{operator}_out")) for _ in range(outputs)],
+            metadata_props=dict(like.metadata_props),
+        )
+
+    def replace(self, old: Sequence[ir.Node], new: Sequence[ir.Node], *, results: Mapping[ir.Value, ir.Value]) -> None:
+        """Puts ``new`` in the place of ``old``, which all are in one graph.
+
+        Args:
+            old: in the graph's order; the new nodes stand where its last one stood. Initializers that only they read
+                are removed.
+            new: in order.
+            results: the new value for every value of ``old`` that somebody else reads. It takes over the old one's
+                name, type and shape, so the model's outputs keep their names.
+        """
+        graph = old[-1].graph
+        if not isinstance(graph, ir.Graph):
+            raise ValueError(f"node {old[-1].name!r} is in no graph")
+        read = [value for node in old for value in node.inputs if value is not None]
+        ir.convenience.replace_nodes_and_values(graph, old[-1], old, new, tuple(results), tuple(results.values()))
+        self.forget(read)
+
+    def forget(self, values: Iterable[ir.Value]) -> None:
+        """Removes those of ``values`` that are initializers which nobody reads any more."""
+        for value in values:
+            if value.is_initializer() and not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+                graph = value.graph
+                if isinstance(graph, ir.Graph) and value.name is not None:
+                    graph.initializers.pop(value.name, None)
+
+
+def _names(model: ir.Model) -> Iterator[str]:
+    for graph in model.graphs():
+        for value in (*graph.inputs, *graph.initializers.values()):
+            yield value.name or ""
+        for node in graph:
+            yield node.name or ""
+            yield from (output.name or "" for output in node.outputs)
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """What ``value`` always is: an initializer that no caller can override, or a Constant node's output; else None."""
+    if value is None or value.is_graph_input():
+        return None
+    if value.is_initializer():
+        return None if value.const_value is None else np.asarray(value.const_value.numpy())
+    producer = value.producer()
+    if producer is None or producer.op_type != "Constant" or producer.domain != "" or len(producer.attributes) != 1:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def real_constant(value: ir.Value | None) -> npt.NDArray[np.float32 | np.float64] | None:
+    """A constant of 32 or 64 bit floating point, else None."""
+    array = constant(value)
+    return array if array is not None and array.dtype in (np.float32, np.float64) else None  # type: ignore[return-value]
+
+
+def input_of(node: ir.Node, index: int) -> ir.Value | None:
+    """An input of a node; None if it is left out or empty."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def producer_of(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    """The node of the default domain that makes ``value``, if it is one of ``operators``."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.domain == "" and node.op_type in operators else None
+
+
+def sole_reader(value: ir.Value) -> ir.Node | None:
+    """The one node of the same graph that reads ``value``, once; None if it has more uses or is an output."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node = next(iter(uses)).node
+    return node if node.graph is value.graph else None
+
+
+def rank_of(value: ir.Value | None) -> int | None:
+    """How many dimensions a value has, if that is known."""
+    return None if value is None or value.shape is None else len(value.shape)
