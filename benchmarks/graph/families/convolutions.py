@@ -29,9 +29,12 @@ def convolution(
     )
 
 
-def normalized(drawing: Drawing, x: str, channels: int) -> str:
-    """Batch normalization, with statistics as training leaves them: near one and zero, no two alike."""
-    scale, bias = drawing.uniform(channels, low=0.5, high=1.0), drawing.normal(channels, scale=0.1)
+def normalized(drawing: Drawing, x: str, channels: int, *, gain: float = 0.75) -> str:
+    """Batch normalization, with statistics as training leaves them: near one and zero, no two alike.
+
+    The mean scale is `gain`: below one where sums of many layers would grow.
+    """
+    scale, bias = drawing.uniform(channels, low=gain - 0.25, high=gain + 0.25), drawing.normal(channels, scale=0.1)
     mean, variance = drawing.normal(channels, scale=0.1), drawing.uniform(channels, low=0.8, high=1.2)
     return drawing.add("BatchNormalization", x, scale, bias, mean, variance, epsilon=1e-5)
 
