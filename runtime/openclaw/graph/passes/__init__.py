@@ -9,12 +9,31 @@ from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 
+from openclaw.graph.passes.affine_conv import AffineConv, BatchNormConv
 from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.conv_affine import ConvAffine, ConvBatchNorm
+from openclaw.graph.passes.conv_chain import ConvChain
+from openclaw.graph.passes.conv_shared_batchnorm import ConvSharedBatchNorm
+from openclaw.graph.passes.conv_siblings import ConvSiblings
+from openclaw.graph.passes.gemm_batchnorm import GemmBatchNorm
+from openclaw.graph.passes.matmul_batchnorm import MatMulBatchNorm
 from openclaw.graph.passes.running import PassFailed, chosen, run
 
 __all__ = ["LOSSLESS", "PassFailed", "apply"]
 
-LOSSLESS: tuple[GraphPass, ...] = ()
+_CONVOLUTIONS: tuple[GraphPass, ...] = (
+    ConvBatchNorm(),
+    ConvAffine(),
+    GemmBatchNorm(),
+    MatMulBatchNorm(),
+    BatchNormConv(),
+    AffineConv(),
+    ConvChain(),
+    ConvSharedBatchNorm(),
+    ConvSiblings(),
+)
+
+LOSSLESS: tuple[GraphPass, ...] = _CONVOLUTIONS
 """All passes, in order. Those that are ``speculative`` run only where ``only`` names them."""
 
 

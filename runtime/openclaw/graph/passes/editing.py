@@ -56,10 +56,15 @@ class Editor:
         attributes: Mapping[str, Attribute | ir.Attr] | None = None,
         like: ir.Node,
         outputs: int = 1,
+        beside: bool = False,
         domain: str = "",
     ) -> ir.Node:
-        """A new node, not yet in a graph; named after ``like``, which it stands for, and keeping its metadata."""
+        """A new node, not yet in a graph; it stands for ``like`` and keeps its metadata.
+
+        It is also called like it, if it is of the same operator and not ``beside`` it in the end.
+        """
         base = like.name or like.op_type
+        takes_name = operator == like.op_type and like.name and not beside
         given = attributes or {}
         return ir.Node(
             domain,
@@ -69,7 +74,7 @@ class Editor:
                 value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(key, value)
                 for key, value in given.items()
             ],
-            name=self.name(f"{base}/{operator}"),
+            name=like.name if takes_name else self.name(f"{base}/{operator}"),
             outputs=[ir.Value(name=self.name(f"{base}/{operator}_out")) for _ in range(outputs)],
             metadata_props=dict(like.metadata_props),
         )
