@@ -146,7 +146,7 @@ async def _time_to_ready(
     condition: str,
 ) -> list[float]:
     """Creates everything; seconds from the beginning until each object of `kind` had `condition`."""
-    cluster = KubernetesCluster(api, namespaces=(NAMESPACE,), telemetry=Telemetry(), now=now)
+    cluster = KubernetesCluster(api, namespaces=(NAMESPACE,), telemetry=Telemetry())
     count = sum(each["kind"] == kind.name for each in manifests)
     file = "\n---\n".join(map(json.dumps, manifests))
     since = (await cluster.list(kind)).version

@@ -88,7 +88,7 @@ async def _run(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with await _connect() as api:
         telemetry = Telemetry()
-        cluster = KubernetesCluster(api, namespaces=config.watch_namespaces, telemetry=telemetry, now=now)
+        cluster = KubernetesCluster(api, namespaces=config.watch_namespaces, telemetry=telemetry)
         controller = Controller(cluster, config, clock=now, telemetry=telemetry)
         live = health.liveness(controller.queue.overdue, limit=config.overdue_seconds)
         async with (

@@ -12,7 +12,7 @@ from openclaw_operator.cluster.calm import Calm
 from openclaw_operator.cluster.port import ApiError, Cluster, Listing
 from openclaw_operator.cluster.queue import Priority, Queue
 from openclaw_operator.config import Config
-from openclaw_operator.decide import Decision, decide, refuse
+from openclaw_operator.decide import Decision, Event, decide, refuse
 from openclaw_operator.drift import drift
 from openclaw_operator.errors import Retry, Terminal
 from openclaw_operator.names import Key, Manifest, Ref
@@ -53,6 +53,7 @@ class Controller:
         self._tolerated: dict[Ref, list[str]] = {}
         self._holding: dict[Key, float] = {}
         self._bereaved: set[Key] = set()
+        self._news: dict[Key, list[Event]] = {}
         self._calm: Calm[Key] = Calm(lambda key: self.queue.add(key, Priority.PROGRESS))
         self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
 
@@ -107,6 +108,7 @@ class Controller:
         service = await self._surviving(key) if key in self._bereaved else self.cache.service(key)
         if service is None or service["metadata"].get("deletionTimestamp"):
             self._holding.pop(key, None)
+            self._news.pop(key, None)
             self._calm.forget(key)
             return None  # its children go with it: Kubernetes collects them by their owner
         observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"])
@@ -159,15 +161,21 @@ class Controller:
         if decision.status:
             await self._tell(key, service, decision)
             self._calm.stir()
-            return "told", 0.0 if decision.later else None
-        return await self._look_after(key, decision, observed)
+            return "told", 0.0 if decision.later or key in self._news else None
+        return await self._look_after(key, service, decision=decision, observed=observed)
 
-    async def _look_after(self, key: Key, decision: Decision, observed: Observed) -> tuple[str, float | None]:
-        """Applies what looks after pods that have started: at once where it exists, else once others have started."""
+    async def _look_after(
+        self, key: Key, service: Manifest, *, decision: Decision, observed: Observed
+    ) -> tuple[str, float | None]:
+        """Does what serves nobody yet: tells good news, and applies what looks after pods that have started.
+
+        That is done once others have started, too; but what exists already is corrected at once.
+        """
         new = bool(decision.later) and not any(names.ref(each) in observed.children for each in decision.later)
-        if new and self._calm.defers(key):
+        if (new or key in self._news) and self._calm.defers(key):
             return "deferred", None
         self._calm.forget(key)
+        await self._announce(key, service, self._news.pop(key, []))
         return ("changed", _STEP) if await self._apply_all(key, decision.later) else ("quiet", None)
 
     def _held(self, key: Key, decision: Decision) -> float:
@@ -219,7 +227,7 @@ class Controller:
         self.cache.forget(child)
 
     async def _tell(self, key: Key, service: Manifest, decision: Decision) -> None:
-        """Writes the status, then the events that go with it."""
+        """Writes the status, then the events that go with it, unless they are good news, which can wait."""
         if decision.status is None:
             return
         try:
@@ -231,7 +239,14 @@ class Controller:
                 raise Retry(f"{key}: the service changed meanwhile: {error}", after=_CONFLICT_DELAY) from error
             raise Retry(f"{key}: writing the status failed: {error}", after=error.retry_after) from error
         self.cache.put(live)
-        for event in decision.events:
+        news = [*self._news.pop(key, []), *decision.events]
+        if any(event.urgent for event in news):
+            await self._announce(key, service, news)
+        elif news:
+            self._news[key] = news
+
+    async def _announce(self, key: Key, service: Manifest, events: Iterable[Event]) -> None:
+        for event in events:
             try:
                 await self._cluster.emit(service, event)
             except ApiError as error:

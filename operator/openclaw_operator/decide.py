@@ -30,11 +30,17 @@ PROGRESS_HOLD = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a service, for `kubectl describe`."""
+    """Something that happened to a service, for `kubectl describe`; `at` is an RFC 3339 time."""
 
     type: str
     reason: str
     message: str
+    at: str
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody has to act on it."""
+        return self.type == "Warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
         later=later,
         delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
         status=written if written != service.status else None,
-        events=transitions(service.status, written),
+        events=transitions(service.status, written, at=now),
         hold=PROGRESS_HOLD if _mere_progress(service.status, written) else 0.0,
     )
 
@@ -98,7 +104,7 @@ def refuse(service: Manifest, terminal: Terminal, observed: Observed, *, now: st
     written = status.refused(service, terminal, observed, now=now)
     if written == before:
         return Decision()
-    return Decision(status=written, events=transitions(before, written))
+    return Decision(status=written, events=transitions(before, written, at=now))
 
 
 def current_revision(service: InferenceService, observed: Observed, config: Config) -> Revision:
@@ -118,7 +124,7 @@ def current_revision(service: InferenceService, observed: Observed, config: Conf
     return replace(kept, number=latest.number + 1)
 
 
-def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Event, ...]:
+def transitions(before: Mapping[str, Any], after: Mapping[str, Any], *, at: str) -> tuple[Event, ...]:
     """An event where Ready changed its state or its reason from one status to the next."""
     was, now = status.condition(before, "Ready"), status.condition(after, "Ready")
     if (was.get("status"), was.get("reason")) == (now["status"], now["reason"]):
@@ -126,7 +132,7 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Ev
     progress = now["status"] == "True" or now["reason"] in status.PROGRESS_REASONS
     if _mere_progress(before, after):
         return ()  # one step of a rollout after the other: the end of it is what tells something
-    return (Event("Normal" if progress else "Warning", now["reason"], now["message"]),)
+    return (Event("Normal" if progress else "Warning", now["reason"], now["message"], at),)
 
 
 def _mere_progress(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

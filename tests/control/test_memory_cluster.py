@@ -238,7 +238,7 @@ async def test_an_invalid_service_is_refused_with_the_explanation(cluster: Memor
 
 async def test_events_are_kept_with_the_service_they_are_about(cluster: MemoryCluster) -> None:
     owner = await cluster.apply(service())
-    event = Event("Warning", "ModelNotFound", "there is no file")
+    event = Event("Warning", "ModelNotFound", "there is no file", "2026-01-01T00:00:00Z")
     await cluster.emit(owner, event)
     assert list(cluster.events) == [(Key("default", "digits"), event)]
 

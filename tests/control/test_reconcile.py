@@ -48,6 +48,19 @@ def test_a_service_comes_up_with_few_writes() -> None:
     simulate(story)
 
 
+def test_good_news_is_told_once_the_service_has_it_and_bad_news_at_once() -> None:
+    async def story(world: World) -> None:
+        world.start()
+        await world.submit()
+        await world.settle(60)
+        assert [(event.type, event.reason) for _, event in world.cluster.events] == [("Normal", "InferenceAnswered")]
+        ready = next(each for each in world.service["status"]["conditions"] if each["type"] == "Ready")
+        assert world.cluster.events[0][1].at == ready["lastTransitionTime"]
+        assert world.writes.index("status vision/digits") < world.writes.index("event InferenceAnswered")
+
+    simulate(story)
+
+
 def test_a_service_that_was_there_before_the_operator_comes_up_too() -> None:
     async def story(world: World) -> None:
         await world.submit()

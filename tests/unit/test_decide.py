@@ -435,7 +435,7 @@ def ready(state: str, reason: str) -> Manifest:
     ],
 )
 def test_events_tell_what_a_user_would_want_to_know_once(before: Manifest, after: Manifest, told: str | None) -> None:
-    events = transitions(before, after)
+    events = transitions(before, after, at="2026-01-01T00:00:00Z")
     assert [event.type for event in events] == ([told] if told else [])
     assert all(event.reason == after["conditions"][0]["reason"] and event.message for event in events)
 

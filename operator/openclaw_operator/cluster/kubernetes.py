@@ -3,7 +3,7 @@
 Paths are known beforehand and objects stay plain, so neither discovery nor models are paid for.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,20 +30,16 @@ _MAX_EVENT_MESSAGE = 1024  # characters, https://kubernetes.io/docs/reference/ku
 class KubernetesCluster:
     """A cluster behind an API server."""
 
-    def __init__(
-        self, api: client.ApiClient, *, namespaces: tuple[str, ...], telemetry: Telemetry, now: Callable[[], str]
-    ) -> None:
+    def __init__(self, api: client.ApiClient, *, namespaces: tuple[str, ...], telemetry: Telemetry) -> None:
         """
         Args:
             api: Where and as whom to ask.
             namespaces: Namespaces to list; empty means all.
             telemetry: Where requests are counted.
-            now: The time as RFC 3339, for events.
         """
         self._api = api
         self._namespaces = namespaces
         self._telemetry = telemetry
-        self._now = now
 
     async def list(self, kind: Kind) -> Listing:
         items: list[Manifest] = []
@@ -130,7 +126,6 @@ class KubernetesCluster:
 
     async def emit(self, service: Manifest, event: Event) -> None:
         metadata = service["metadata"]
-        now = self._now()
         kind = Kind("v1", "Event", "events")
         body = {
             "apiVersion": kind.api_version,
@@ -149,8 +144,8 @@ class KubernetesCluster:
             "message": event.message[:_MAX_EVENT_MESSAGE],
             "source": {"component": names.FIELD_MANAGER},
             "reportingComponent": names.FIELD_MANAGER,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
+            "firstTimestamp": event.at,
+            "lastTimestamp": event.at,
             "count": 1,
         }
         await self._request("POST", kind, path=_path(kind, metadata["namespace"]), body=body)
