@@ -5,7 +5,8 @@
     model = openclaw.load("digits.onnx")
     answer = model.run({"image": pixels})
 
-Names are imported when first used, so that ``openclaw --help`` does not wait for onnxruntime.
+Names are imported when first used, so that ``openclaw --help`` does not wait for onnxruntime. ``openclaw.optimize``
+makes a model faster, and needs ``pip install 'openclaw[optimize]'``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from openclaw.version import __version__
 if TYPE_CHECKING:
     from openclaw.execute.session import Model
     from openclaw.library import load
+    from openclaw.optimizer.optimize import optimize
 
 __all__ = [
     "ConfigInvalid",
@@ -52,6 +54,7 @@ __all__ = [
     "StartupError",
     "__version__",
     "load",
+    "optimize",
 ]
 
 
@@ -60,8 +63,22 @@ def __getattr__(name: str) -> Any:
         from openclaw.library import load
 
         return load
+    if name == "optimize":
+        return _optimize()
     if name == "Model":
         from openclaw.execute.session import Model
 
         return Model
     raise AttributeError(f"module 'openclaw' has no attribute {name!r}")
+
+
+def _optimize() -> Any:
+    try:
+        from openclaw.optimizer.optimize import optimize
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("openclaw"):
+            raise
+        raise ImportError(
+            f"openclaw.optimize needs {error.name}, which is not installed: pip install 'openclaw[optimize]'"
+        ) from error
+    return optimize

@@ -1,7 +1,8 @@
 """The ``openclaw`` command.
 
-Further commands come from the entry point group ``openclaw.commands`` of whatever is installed; they are
-imported only when they are run, so that help stays fast and a broken one does not take the others down.
+Commands that need more than serving does are imported only when they are run, so that help stays fast. So are those
+from the entry point group ``openclaw.commands`` of whatever is installed, and a broken one does not take the others
+down.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
 
 COMMANDS = "openclaw.commands"
 
+# Name -> where it is, and what the list of commands says of it. They need the extra [optimize].
+LAZY = {
+    "inspect": ("openclaw.optimizer.inspection:command", "Shows what a model is made of, and what a change did to it."),
+    "optimize": ("openclaw.optimizer.command:command", "Makes a model faster without losing accuracy unseen."),
+}
+
 # A paragraph that begins with \b is printed as it stands.
 _HELP = """Puts a model into production: here, in a container, or on Kubernetes.
 
 \b
 Begin with:
   openclaw serve model.onnx
+  openclaw optimize model.onnx -o fast.onnx
 """
 
 _SERVE_HELP = """Serves ONNX models over HTTP, and over gRPC with --grpc-port (Open Inference Protocol).
@@ -53,10 +61,12 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands; nothing is imported."""
-        return sorted({*super().list_commands(ctx), *_plugins()})
+        return sorted({*super().list_commands(ctx), *LAZY, *_plugins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now if it is a plugin's."""
+        """The command, imported now if it is not one of serving."""
+        if cmd_name in LAZY:
+            return _lazy(cmd_name)
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _plugins():
             return own
@@ -66,6 +76,9 @@ class Commands(click.Group):
         """Lists the commands; a plugin is named with its home instead of being imported for its help."""
         rows = []
         for name in self.list_commands(ctx):
+            if name in LAZY:
+                rows.append((name, LAZY[name][1]))
+                continue
             own = super().get_command(ctx, name)
             home = "" if own else _plugins()[name].module.partition(".")[0]
             rows.append(
@@ -73,6 +86,21 @@ class Commands(click.Group):
             )
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _lazy(name: str) -> click.Command:
+    from importlib import import_module
+
+    module, _, attribute = LAZY[name][0].partition(":")
+    try:
+        command: click.Command = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("openclaw"):
+            raise
+        raise click.ClickException(
+            f"openclaw {name} needs {error.name}, which is not installed: pip install 'openclaw[optimize]'"
+        ) from error
+    return command
 
 
 def _plugins() -> dict[str, EntryPoint]:

@@ -1,0 +1,72 @@
+"""Which recipes are tried, and why others are not."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from openclaw.errors import ConfigInvalid
+from openclaw.graph.passes import LOSSLESS
+from openclaw.optimizer.lossless import passes_recipe
+from openclaw.optimizer.recipe import Recipe
+
+PRECISIONS = ("auto", "fp32", "int8", "int4", "bf16")
+NO_DATA = (
+    "No calibration data was given, so nothing of lower precision was tried: its loss of accuracy could not be seen. "
+    "Data (calibration, --calibration) opens int8, int4 and bf16 where this machine has them."
+)
+
+
+def all_recipes() -> tuple[Recipe, ...]:
+    """Every recipe: those that cost no accuracy first."""
+    return (*lossless_recipes(), *_lower())
+
+
+def _lower() -> tuple[Recipe, ...]:
+    # Only when it is needed: quantization alone takes a second to import.
+    try:
+        found: tuple[Recipe, ...] = importlib.import_module("openclaw.optimizer.precision").RECIPES
+    except ModuleNotFoundError:
+        return ()
+    return found
+
+
+def lossless_recipes() -> tuple[Recipe, ...]:
+    """The passes that never slow a model down; and with these those that may, which only timing can choose."""
+    everything = [one.name for one in LOSSLESS]
+    speculative = [one.name for one in LOSSLESS if one.speculative]
+    plain = passes_recipe("fp32-passes", None)
+    return (plain, passes_recipe("fp32-passes-speculative", everything)) if speculative else (plain,)
+
+
+def wanted(recipes: Sequence[Recipe], precision: str, only: Sequence[str]) -> list[Recipe]:
+    """The recipes of a precision (those of fp32 always), or those named; raises ConfigInvalid."""
+    if precision not in PRECISIONS:
+        raise ConfigInvalid(f"precision: it is {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    names = {one.name for one in recipes}
+    for name in only:
+        if name not in names:
+            raise ConfigInvalid(f"only: there is no recipe {name!r}; there are {', '.join(sorted(names))}")
+    return [
+        one
+        for one in recipes
+        if (not only or one.name in only) and (precision == "auto" or one.precision in ("fp32", precision))
+    ]
+
+
+def unseen(recipe: Recipe, *, has_data: bool, asked: bool) -> str | None:
+    """Why a recipe is not tried for want of data, or None.
+
+    Args:
+        recipe: of any precision.
+        has_data: whether the user gave calibration data.
+        asked: whether the user asked for a lower precision, or stated a budget, and so takes the judgement of random
+            inputs.
+    """
+    if recipe.precision == "fp32" or has_data:
+        return None
+    if recipe.needs_calibration:
+        return "it needs calibration data, and none was given"
+    if not asked:
+        return "without calibration data its loss of accuracy could not be seen"
+    return None

@@ -1,0 +1,81 @@
+"""onnxruntime as every comparison uses it: its defaults, on a given number of threads.
+
+One thing differs from the defaults: a session's threads stop spinning when a run ends. Left as they are they spin on
+for some 50 ms, and of two sessions that take turns each would be slowed by the other's threads (measured on 2 cores: a
+run of 3.0 ms took 5 to 8 ms). With it a session takes as long between others as alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from openclaw.errors import InferenceFailed, ModelInvalid
+from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
+from openclaw.graph.signature import Signature, read_signature
+from openclaw.optimizer.recipe import Feed
+
+Array = npt.NDArray[np.generic]
+Answer = Mapping[str, Array]
+"""One run's outputs, by their names."""
+
+
+class Engine:
+    """A model in an onnxruntime session; ``signature`` says what it takes and gives."""
+
+    def __init__(self, session: Any) -> None:
+        self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
+        self.names = tuple(spec.name for spec in self.signature.outputs)
+        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else session.run
+
+    def run(self, feed: Feed) -> Answer:
+        """Runs the model once; raises InferenceFailed with onnxruntime's sentence."""
+        try:
+            return dict(zip(self.names, self.run_unchecked(feed), strict=True))
+        except Exception as error:
+            # onnxruntime's exceptions have no common base below Exception, and kernels raise any of them.
+            raise InferenceFailed(f"the model failed: {brief(error)}") from error
+
+    def run_unchecked(self, feed: Feed) -> Sequence[Array]:
+        """Runs the model once with nothing around it, to be timed."""
+        results: Sequence[Array] = self._run(self.names, feed)
+        return results
+
+
+def open_engine(model: onnx.ModelProto | Path, threads: int) -> Engine:
+    """Loads a model as onnxruntime's defaults do, all optimizations on.
+
+    Raises:
+        ModelInvalid: onnxruntime cannot run it, or an input or output is no tensor.
+    """
+    return Engine(open_session(model, threads))
+
+
+def open_session(model: onnx.ModelProto | Path, threads: int) -> Any:
+    """The session of :func:`open_engine`, whatever its inputs are."""
+    # It would leave a device identifier in the user's home.
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        given = str(model) if isinstance(model, Path) else model.SerializeToString()
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # As above: anything may come out of a parser, an allocator or a kernel's constructor.
+        raise ModelInvalid(f"onnxruntime {onnxruntime.__version__} cannot run it: {brief(error)}") from error
+
+
+def brief(error: Exception) -> str:
+    """The text of an error on one line, without onnxruntime's prefix."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(" : ", 3)[-1][:400] if text.startswith("[ONNXRuntimeError]") else text[:400]
