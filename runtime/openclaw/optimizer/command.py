@@ -90,6 +90,7 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
 @click.option("--shape", "shapes", type=_Shape(), multiple=True, help="What to time on; once for every input.")
 @click.option("--threads", type=int, help="Threads of one inference. [default: the cores of this process]")
 @click.option("--only", multiple=True, metavar="RECIPE", help="Try this recipe; may be given several times.")
+@click.option("--cache", metavar="DIR|URI|off", help="Earlier results. [default: optimized/ in OPENCLAW_CACHE_DIR]")
 @click.option(
     "--report", "report_file", metavar="R.json", type=click.Path(path_type=Path), help="Everything found out."
 )
@@ -99,11 +100,12 @@ def command(
     *,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     report_file: Path | None,
+    cache: str | None,
     **options: Any,
 ) -> None:
     """Optimizes, writes the result and shows how it was chosen."""
     try:
-        _run(source, output, shapes=dict(shapes), report_file=report_file, options=options)
+        _run(source, output, shapes=dict(shapes), report_file=report_file, cache=cache, options=options)
     except StartupError as error:
         raise _Failed(_in_options(str(error))) from error
 
@@ -114,18 +116,21 @@ def _run(
     *,
     shapes: Mapping[str, tuple[int, ...]],
     report_file: Path | None,
+    cache: str | None,
     options: Mapping[str, Any],
 ) -> None:
     from openclaw.optimizer import output as files
     from openclaw.optimizer import table
     from openclaw.optimizer.optimize import optimize
     from openclaw.optimizer.progress import watching
+    from openclaw.storage.cache import default_folder
 
     files.check_writable(output, "--output")
     if report_file is not None:
         files.check_writable(report_file, "--report")
+    where = {None: default_folder() / "optimized", "off": None}.get(cache, cache)
     with watching() as watcher:
-        result = optimize(source, shapes=shapes, progress=watcher, **options)
+        result = optimize(source, shapes=shapes, progress=watcher, cache=where, **options)
     files.write_model(result, output)
     if report_file is not None:
         text = result.report.model_dump_json(indent=2) + "\n"

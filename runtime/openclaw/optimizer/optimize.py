@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from openclaw.errors import ConfigInvalid, InferenceFailed, ModelInvalid, NotApplicable
-from openclaw.optimizer import accuracy, bench, candidates, feeds, trial
-from openclaw.optimizer import calibration as data
+from openclaw.optimizer import options
 from openclaw.optimizer import source as sources
-from openclaw.optimizer.accuracy import Budget, UserMetric
-from openclaw.optimizer.bench import Bench
-from openclaw.optimizer.contents import count_nodes
-from openclaw.optimizer.engine import Engine, open_engine, open_session
-from openclaw.optimizer.lossless import equal, rewritten
+from openclaw.optimizer.accuracy import UserMetric
+from openclaw.optimizer.cache import Cache, key_of
+from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Silent, Watcher
-from openclaw.optimizer.recipe import Feed, Material, Recipe
-from openclaw.optimizer.report import Form, Machine, Report
-from openclaw.optimizer.selection import choose
-from openclaw.optimizer.source import Source
 from openclaw.optimizer.surroundings import read_machine, read_versions
-from openclaw.optimizer.trial import Outcome, Trial
-
-SEED = 0
-FINALISTS = 3
-"""Candidates of lower precision that come to the final, beside those that cost no accuracy."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an optimization gave.
-
-    Attributes:
-        model: ready to be saved. Its weights are outside only where it was passed through untouched with weights so.
-        report: how it was chosen.
-        origin: the files that ``model`` still needs, the model's own first; none where all is in it.
-    """
-
-    model: onnx.ModelProto
-    report: Report
-    origin: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for, checked as far as it can be without the model; see :func:`optimize`."""
-
-    precision: str
-    calibration: Path | None
-    budget: Budget | None
-    shapes: Mapping[str, Sequence[int]]
-    target_latency: float | None
-    only: tuple[str, ...]
-    seed: int = SEED
-
-    @property
-    def asked(self) -> bool:
-        """Whether a lower precision may be judged on random inputs: the user asked for it, or stated a budget."""
-        return self.precision not in ("auto", "fp32") or self.budget is not None
 
 
 def optimize(
@@ -77,6 +29,7 @@ def optimize(
     target_latency: float | None = None,
     threads: int | None = None,
     only: Sequence[str] = (),
+    cache: str | Path | None = None,
     progress: Watcher | None = None,
 ) -> Result:
     """Finds the fastest form of a model on this machine that stays within the accuracy budget.
@@ -94,6 +47,7 @@ def optimize(
         target_latency: seconds; the most exact form that meets it is taken.
         threads: that one inference may use; by default the whole cores granted to this process.
         only: names of recipes to try, by default all.
+        cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
         progress: is told what is going on.
 
     Raises:
@@ -101,269 +55,25 @@ def optimize(
         ModelNotFound, ModelAccessDenied, ModelInvalid: the model cannot be read, or breaks ONNX's rules.
     """
     start = time.perf_counter()
-    watcher = progress or Silent()
     machine = read_machine(threads)
-    options = _checked(
-        precision, calibration, accuracy_budget, metric=metric, shapes=shapes, target_latency=target_latency, only=only
+    chosen = options.checked(
+        precision=precision,
+        calibration=calibration,
+        accuracy_budget=accuracy_budget,
+        metric=metric,
+        shapes=shapes,
+        target_latency=target_latency,
+        only=only,
     )
+    store = None if cache is None else Cache(cache)
     found = sources.read(source)
-    result = _Run(found, options, machine=machine, watcher=watcher).result()
+    key = None if store is None else key_of(found, chosen, machine=machine, versions=read_versions())
+    result = store.load(key, found.model) if store is not None and key is not None else None
+    if result is None:
+        # Only now: what it takes to optimize takes longer to import than a cached result to read.
+        from openclaw.optimizer.run import Run
+
+        result = Run(found, chosen, machine=machine, watcher=progress or Silent()).result()
+        if store is not None and key is not None:
+            store.save(key, result)
     return replace(result, report=result.report.model_copy(update={"seconds": time.perf_counter() - start}))
-
-
-def _checked(
-    precision: str,
-    calibration: str | Path | None,
-    accuracy_budget: str | None,
-    *,
-    metric: str | UserMetric | None,
-    shapes: Mapping[str, Sequence[int]] | None,
-    target_latency: float | None,
-    only: Sequence[str],
-) -> Options:
-    if precision not in candidates.PRECISIONS:
-        raise ConfigInvalid(f"precision: it is {precision!r}; allowed: {', '.join(candidates.PRECISIONS)}")
-    if target_latency is not None and not target_latency > 0:
-        raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
-    own = accuracy.load_metric(metric) if isinstance(metric, str) else metric
-    if own is not None and accuracy_budget is None:
-        raise ConfigInvalid("metric: say with the accuracy budget what it must reach, as metric>=0.98")
-    budget = None if accuracy_budget is None else accuracy.parse(accuracy_budget, own)
-    folder = None if calibration is None else Path(calibration)
-    return Options(precision, folder, budget, dict(shapes or {}), target_latency, tuple(only))
-
-
-class _Run:
-    """One optimization, from a verified source to a result."""
-
-    def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher) -> None:
-        self._source, self._options, self._machine, self._watcher = source, options, machine, watcher
-        self._notes: list[str] = []
-
-    def result(self) -> Result:
-        reason = self._source.untouched or next(sources.untouchable(self._source.model), None)
-        if reason is not None:
-            self._check_runs()
-            return self._untouched(reason)
-        self._watcher.now("loading the model")
-        try:
-            engine = open_engine(self._source.model, self._machine.threads)
-        except ModelInvalid as error:
-            raise ModelInvalid(f"{self._source.name}: {error}") from error
-        recipes = candidates.wanted(candidates.all_recipes(), self._options.precision, self._options.only)
-        prepared = self._prepared(engine)
-        if isinstance(prepared, str):
-            return self._untouched(prepared)
-        with tempfile.TemporaryDirectory(prefix="openclaw-optimize-") as folder:
-            return self._tried(recipes, prepared, Path(folder))
-
-    def _check_runs(self) -> None:
-        given = self._source.path if self._source.untouched and self._source.path else self._source.model
-        try:
-            open_session(given, self._machine.threads)
-        except ModelInvalid as error:
-            raise ModelInvalid(f"{self._source.name}: {error}") from error
-
-    def _prepared(self, engine: Engine) -> Bench | str:
-        """The bench; or why no form of this model can be held against another."""
-        options, model = self._options, self._source.model
-        inputs = feeds.Inputs.of(model, engine.signature)
-        given = feeds.check_shapes(options.shapes, engine.signature)
-        samples = None if options.calibration is None else data.read(options.calibration, model)
-        parts = None if samples is None else data.split(samples, seed=options.seed)
-        held_out = None if parts is None else parts[1]
-        shapes = bench.random_shapes(inputs, given, engine, samples=held_out, seed=options.seed)
-        probes = bench.probe_feeds(inputs, shapes, engine, seed=options.seed)
-        if held_out is not None:
-            probes += held_out.feeds(1)[:4]
-        try:
-            known = bench.judged_on(engine, probes, bench.RANDOM)
-            if (reason := equal(known.answers, [engine.run(feed) for feed in probes])) is not None:
-                return f"it gives different answers to the same inputs ({reason}), so no form of it can be compared"
-        except InferenceFailed as error:
-            raise ConfigInvalid(f"{self._source.name}: {error}; see shapes and calibration") from error
-        timed = bench.timed_feeds(inputs, shapes, given=bool(given), samples=held_out, seed=options.seed)
-        base = Bench(engine, timed, known, None, (), None, None, self._machine.threads, options.seed)
-        return self._judging(base, inputs, shapes=shapes, parts=parts)
-
-    def _judging(
-        self,
-        base: Bench,
-        inputs: feeds.Inputs,
-        *,
-        shapes: feeds.Shapes,
-        parts: tuple[data.Samples, data.Samples] | None,
-    ) -> Bench:
-        """The bench with what lower precisions are made from and judged on, if they are to be tried."""
-        options, engine = self._options, base.engine
-        if options.precision == "fp32" or (parts is None and not options.asked):
-            if options.precision == "auto":
-                self._notes.append(candidates.NO_DATA)
-            return base
-        calibration: Sequence[Feed]
-        if parts is not None:
-            calibration, kind = parts[0].feeds(), bench.HELD_OUT
-            rehearsed, judging = calibration, parts[1].feeds()
-        else:
-            self._notes.append(
-                "No calibration data was given: lower precisions were judged on random inputs, which say little of "
-                "real ones. Give data before you rely on it."
-            )
-            rng = np.random.default_rng(options.seed + 2)
-            calibration, kind = (), bench.RANDOM
-            rehearsed = [feeds.random_feed(inputs, shapes, rng=rng) for _ in range(bench.CALIBRATION_FEEDS)]
-            judging = [feeds.random_feed(inputs, shapes, rng=rng) for _ in range(bench.JUDGE_FEEDS)]
-        judged = bench.judged_on(engine, bench.part_for(engine, judging, seed=options.seed), kind)
-        rehearsal = bench.judged_on(
-            engine, bench.part_for(engine, rehearsed[: bench.CALIBRATION_FEEDS], seed=options.seed), "calibration"
-        )
-        budget = bench.budget_for(options.budget, self._source.model, judged.answers)
-        return replace(base, judged=judged, calibration=calibration, rehearsal=rehearsal, budget=budget)
-
-    def _tried(self, recipes: Sequence[Recipe], base: Bench, folder: Path) -> Result:
-        material = self._material(base, folder)
-        trials: list[Trial] = []
-        known = {trial.form_of(self._source.model).sha256: "the exported one"}
-        self._watcher.expect(len(recipes))
-        for recipe in recipes:
-            self._watcher.now(recipe.name)
-            reason = candidates.unseen(recipe, has_data=bool(base.calibration), asked=self._options.asked)
-            one = Trial(recipe) if reason else trial.attempt(recipe, material, base, known=known)
-            if reason:
-                one.end("not applicable", reason)
-            if one.form is not None:
-                known.setdefault(one.form.sha256, recipe.name)
-            trials.append(one)
-            self._watcher.finished(_line(one))
-        return self._selected(trials, base)
-
-    def _material(self, base: Bench, folder: Path) -> Material:
-        exported = self._source.model
-        fused = exported
-        try:
-            made = rewritten(exported)
-            if base.unequal(open_engine(made.model, base.threads), lossless=True) is None:
-                fused = made.model
-        except (NotApplicable, ModelInvalid):
-            pass
-        instructions = frozenset(self._machine.instructions)
-        return Material(exported, fused, base.calibration, base.timed, instructions, base.threads, folder)
-
-    def _selected(self, trials: Sequence[Trial], base: Bench) -> Result:
-        left = self._finalists([one for one in trials if one.outcome is None])
-        kept: Trial | None = None
-        rounds: Sequence[float] = ()
-        if left:
-            self._watcher.now("timing the best ones")
-            rounds = trial.final(left, base)
-            best = choose(
-                [trial.contender(one) for one in left],
-                baseline=trial.latency_of(rounds).median_seconds,
-                target=self._options.target_latency,
-                alpha=left[0].alpha,
-            )
-            kept = next((one for one in left if best is not None and one.recipe.name == best.name), None)
-        for one in left:
-            one.end(*_settled(one, kept))
-        return self._closed(kept, trials, base=base, rounds=rounds)
-
-    def _finalists(self, left: Sequence[Trial]) -> list[Trial]:
-        lower = [one for one in left if not one.lossless]
-        target = self._options.target_latency
-        if target is not None:
-            near = [one for one in lower if trial.contender(one).seconds <= target * 1.1]
-            lower = sorted(near, key=lambda one: one.loss) or lower
-        else:
-            lower = sorted(lower, key=lambda one: one.ratio.median)
-        for one in lower[FINALISTS:]:
-            one.end("refused", "within the budget, but others were further ahead in their heats")
-        return [*(one for one in left if one.lossless), *lower[:FINALISTS]]
-
-    def _closed(self, kept: Trial | None, trials: Sequence[Trial], *, base: Bench, rounds: Sequence[float]) -> Result:
-        """The last check of what is given out, as its bytes will be read; and the report."""
-        model = self._source.model
-        if kept is not None and kept.made is not None:
-            model = onnx.ModelProto.FromString(kept.made.model.SerializeToString())
-            sources.check(model, "the result")
-            engine = open_engine(model, base.threads)
-            reason = base.unequal(engine, lossless=kept.lossless)
-            if reason is None and not kept.lossless:
-                reason = next(iter(base.verdict(engine).broken), None)
-            if reason is not None:
-                kept.end("refused", f"the last check failed: {reason}")
-                model, kept = self._source.model, None
-        document = self._report(
-            model, kept=None if kept is None else kept.recipe.name, verdict=self._verdict(kept, trials)
-        ).model_copy(
-            update={
-                "baseline": trial.latency_of(rounds) if rounds else None,
-                "candidates": [trial.entry(one, base) for one in trials],
-                "budget": None if base.budget is None else str(base.budget),
-                "judged_on": None if base.judged is None else f"{base.judged.samples} samples of {base.judged.kind}",
-                "shapes": [bench.shapes_of(feed) for feed in base.timed],
-            }
-        )
-        return Result(model, document)
-
-    def _verdict(self, kept: Trial | None, trials: Sequence[Trial]) -> str:
-        target = self._options.target_latency
-        missed = ""
-        if kept is None:
-            if target is not None:
-                missed = "; see the baseline for whether it meets the target latency"
-            return f"The exported model is kept: no candidate is faster than onnxruntime's default{missed}."
-        seconds = trial.contender(kept).seconds
-        if target is not None and seconds > target:
-            missed = f" The target latency of {target * 1e3:.3g} ms is missed: nothing within the budget meets it."
-        return f"{kept.recipe.name} is kept: {_gain(kept)}.{missed}"
-
-    def _untouched(self, reason: str) -> Result:
-        document = self._report(self._source.model, kept=None, verdict=f"Passed through untouched, because {reason}.")
-        origin: tuple[Path, ...] = ()
-        if self._source.untouched is not None and self._source.path is not None:
-            origin = (self._source.path, *self._source.weights)
-        return Result(self._source.model, document.model_copy(update={"untouched": reason}), origin)
-
-    def _report(self, model: onnx.ModelProto, *, kept: str | None, verdict: str) -> Report:
-        exported = Form(
-            sha256=self._source.digest, bytes=self._source.bytes, nodes=count_nodes(self._source.model.graph)
-        )
-        return Report(
-            source=self._source.name,
-            exported=exported,
-            result=exported if model is self._source.model else trial.form_of(model),
-            kept=kept,
-            verdict=verdict,
-            target_latency_seconds=self._options.target_latency,
-            notes=self._notes,
-            machine=self._machine,
-            versions=read_versions(),
-            seed=self._options.seed,
-            seconds=0.0,
-        )
-
-
-def _gain(one: Trial) -> str:
-    ratio = one.ratio
-    text = f"{ratio.median:.3f} of the default's latency ({ratio.lower:.3f} to {ratio.upper:.3f})"
-    measured = {} if one.verdict is None else one.verdict.values
-    values = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-    return f"{text}, {values}" if values else text
-
-
-def _settled(one: Trial, kept: Trial | None) -> tuple[Outcome, str]:
-    if one is kept:
-        how = "faster beyond the noise" if one.ratio.faster else "not slower, and lossless"
-        return "kept", f"{how}: {_gain(one)}"
-    if not one.ratio.faster:
-        return "refused", f"not faster beyond the noise: {_gain(one)}"
-    assert kept is not None
-    if kept.loss < one.loss:
-        return "refused", f"{_gain(one)}; {kept.recipe.name} is more exact, and fast enough"
-    return "refused", f"{_gain(one)}; {kept.recipe.name} is faster"
-
-
-def _line(one: Trial) -> str:
-    if one.outcome is not None:
-        return f"{one.recipe.name}: {one.outcome}: {one.reason}"
-    return f"{one.recipe.name}: {_gain(one)}, to the final"

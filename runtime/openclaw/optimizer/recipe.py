@@ -47,7 +47,10 @@ class Made:
 
 
 class Judge(Protocol):
-    """Compares a form of the model with the exported one on the calibration feeds; 0 is equal, more is worse."""
+    """Compares a form of the model with the exported one on the calibration feeds; 0 is equal, more is worse.
+
+    1 is what the accuracy budget allows: the guard judges in the same way, on other data.
+    """
 
     def __call__(self, model: onnx.ModelProto) -> float: ...
 

@@ -46,15 +46,18 @@ class Source:
 
 
 def read(source: str | Path | onnx.ModelProto) -> Source:
-    """Reads and verifies a model.
+    """Reads a model; :func:`check_source` then holds it against ONNX's rules.
 
     Raises:
         ModelNotFound, ModelAccessDenied: there is no such file, or it may not be read.
-        ModelInvalid: it is cut short, cyclic, misses weights, or breaks ONNX's rules.
+        ModelInvalid: it is no model or cut short, has a cycle, or misses weights.
     """
-    found = _from_proto(source) if isinstance(source, onnx.ModelProto) else _from_file(Path(source))
-    check(found.model if found.untouched is None else found.path or found.model, found.name)
-    return found
+    return _from_proto(source) if isinstance(source, onnx.ModelProto) else _from_file(Path(source))
+
+
+def check_source(source: Source) -> None:
+    """Holds a source against ONNX's rules; raises ModelInvalid."""
+    check(source.model if source.untouched is None or source.path is None else source.path, source.name)
 
 
 def _from_proto(model: onnx.ModelProto) -> Source:

@@ -20,7 +20,7 @@ from openclaw.storage.uri import ModelUri
 @asynccontextmanager
 async def open_bucket(uri: ModelUri, known: Validators | None) -> AsyncIterator[Download]:
     """See :func:`openclaw.storage.sources.open_source`."""
-    store = _store(uri, os.environ)
+    store = open_store(uri, os.environ)
     condition: Any = {"if_none_match": known.etag} if known and known.etag else {}
     try:
         answer = await obstore.get_async(store, uri.path, options=condition)
@@ -43,7 +43,8 @@ async def _chunks(uri: ModelUri, answer: obstore.GetResult) -> AsyncIterator[mem
         raise _from_store(uri, error) from error
 
 
-def _store(uri: ModelUri, environment: Mapping[str, str]) -> Any:
+def open_store(uri: ModelUri, environment: Mapping[str, str]) -> Any:
+    """The bucket that ``uri`` is in; credentials are read by obstore. Raises ConfigInvalid."""
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     options: Any = {"connect_timeout": timedelta(seconds=CONNECT_SECONDS), "timeout": timedelta(days=1)}
     if uri.scheme == "s3" and endpoint.startswith("http://"):

@@ -1,0 +1,141 @@
+"""Results of earlier optimizations, in a folder or in an object store, so that a fleet optimizes a model once.
+
+An entry holds for one model, one kind of machine, one set of options and the versions of everything that decides; its
+name is the SHA-256 of all these. In it are, after a first line and the SHA-256 of what follows, the key again, the
+report, and the model (nothing, where the exported one was kept). It is written in one step, and whatever does not fit,
+because it was cut short, damaged, or is somebody else's, is as good as not there. So is a store that does not answer:
+then the model is optimized again, and the log says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import obstore
+import onnx
+import pydantic
+from google.protobuf.message import DecodeError
+from obstore import exceptions as store_errors
+from obstore.store import LocalStore
+
+from openclaw.errors import ConfigInvalid
+from openclaw.optimizer.options import Options
+from openclaw.optimizer.outcome import Result
+from openclaw.optimizer.report import Machine, Report
+from openclaw.optimizer.source import Source
+from openclaw.storage import uri as uris
+from openclaw.storage.buckets import open_store
+
+log = logging.getLogger(__name__)
+
+_MAGIC = b"openclaw-optimized 1\n"
+_LENGTH = struct.Struct("<Q")
+_FAILURES = (store_errors.BaseError, OSError)
+
+
+def key_of(source: Source, options: Options, *, machine: Machine, versions: Mapping[str, str]) -> str | None:
+    """The name of the entry for all that decides what comes out; None if that cannot be told."""
+    asked = options.identity()
+    if asked is None:
+        log.info("the cache is not used: the source code of the metric cannot be read")
+        return None
+    # The processor's name, too: two with the same instructions need not be as fast in them.
+    where = {"processor": machine.processor, "instructions": machine.instructions, "threads": machine.threads}
+    document = {"model": source.digest, "options": asked, "machine": where, "versions": dict(versions)}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """Entries under one folder or URI."""
+
+    def __init__(self, where: str | Path) -> None:
+        """Names the place; nothing is asked of it yet.
+
+        Raises:
+            ConfigInvalid: it is no folder that can be made, or no URI of a store that takes files.
+        """
+        text = str(where).rstrip("/")
+        if isinstance(where, Path) or "://" not in text:
+            self._prefix, self._store = "", _local(Path(text).expanduser())
+            return
+        try:
+            uri = uris.parse(f"{text}/entry")
+        except ConfigInvalid as error:
+            raise ConfigInvalid(f"cache: {error}") from error
+        folder = uri.path.removesuffix("entry")
+        if uri.scheme == "file":
+            self._prefix, self._store = "", _local(Path(folder))
+        elif uri.scheme in uris.BUCKETS:
+            self._prefix, self._store = folder, open_store(uri, os.environ)
+        else:
+            raise ConfigInvalid(
+                f"cache: {uri.scheme}:// cannot be written to; allowed: a folder, file://, "
+                f"{', '.join(f'{scheme}://' for scheme in uris.BUCKETS)}"
+            )
+
+    def load(self, key: str, exported: onnx.ModelProto) -> Result | None:
+        """The entry, or None; ``exported`` is the model that it is for."""
+        try:
+            data = bytes(obstore.get(self._store, self._prefix + key).bytes())
+        except FileNotFoundError:
+            return None
+        except _FAILURES as error:
+            log.warning("the cache of optimized models cannot be read: %s", _brief(error))
+            return None
+        try:
+            return _unpacked(data, key, exported)
+        except (ValueError, struct.error, DecodeError, pydantic.ValidationError) as error:
+            log.warning("entry %s of the cache of optimized models is passed over: %s", key, _brief(error))
+            return None
+
+    def save(self, key: str, result: Result) -> None:
+        """Writes an entry; that it cannot be is only logged, and what holds files beside it is not kept."""
+        if result.origin:
+            return
+        try:
+            obstore.put(self._store, self._prefix + key, _packed(key, result))
+        except _FAILURES as error:
+            log.warning("the cache of optimized models cannot be written: %s", _brief(error))
+
+
+def _local(folder: Path) -> Any:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigInvalid(f"cache: the folder {folder} cannot be made: {error.strerror}") from error
+    return LocalStore(folder)
+
+
+def _packed(key: str, result: Result) -> bytes:
+    report = result.report.model_dump_json().encode()
+    model = b"" if result.report.kept is None else result.model.SerializeToString()
+    body = b"".join((key.encode(), _LENGTH.pack(len(report)), report, model))
+    return _MAGIC + hashlib.sha256(body).digest() + body
+
+
+def _unpacked(data: bytes, key: str, exported: onnx.ModelProto) -> Result:
+    view = memoryview(data)
+    start = len(_MAGIC) + hashlib.sha256().digest_size
+    if bytes(view[: len(_MAGIC)]) != _MAGIC:
+        raise ValueError("it is none of ours, or of another version")
+    body = view[start:]
+    if hashlib.sha256(body).digest() != bytes(view[len(_MAGIC) : start]):
+        raise ValueError("it was cut short, or damaged")
+    if bytes(body[: len(key)]) != key.encode():
+        raise ValueError("it is for something else")
+    (length,) = _LENGTH.unpack_from(body, len(key))
+    begin = len(key) + _LENGTH.size
+    report = Report.model_validate_json(bytes(body[begin : begin + length]))
+    model = exported if report.kept is None else onnx.ModelProto.FromString(bytes(body[begin + length :]))
+    return Result(model, report.model_copy(update={"cached": True}))
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

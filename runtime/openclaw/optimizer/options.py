@@ -1,0 +1,106 @@
+"""What the user asks of an optimization, checked as far as it can be without the model."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openclaw.errors import ConfigInvalid
+from openclaw.optimizer import accuracy
+from openclaw.optimizer.accuracy import Budget, UserMetric
+
+PRECISIONS = ("auto", "fp32", "int8", "int4", "bf16")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """See ``optimize``, whose arguments these are."""
+
+    precision: str = "auto"
+    calibration: Path | None = None
+    budget: Budget | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    target_latency: float | None = None
+    only: tuple[str, ...] = ()
+    seed: int = SEED
+
+    @property
+    def asked(self) -> bool:
+        """Whether a lower precision may be judged on random inputs: the user asked for it, or stated a budget."""
+        return self.precision not in ("auto", "fp32") or self.budget is not None
+
+    def identity(self) -> dict[str, object] | None:
+        """What of the options decides the result, as JSON; None if it cannot be told (a metric without source code).
+
+        Raises:
+            ConfigInvalid: there is no calibration data where it should be.
+        """
+        metric = None
+        if self.budget is not None and self.budget.own is not None:
+            metric = _code_of(self.budget.own)
+            if metric is None:
+                return None
+        return {
+            "precision": self.precision,
+            "calibration": None if self.calibration is None else digest_of(self.calibration),
+            "budget": None if self.budget is None else str(self.budget),
+            "metric": metric,
+            "shapes": {name: list(shape) for name, shape in (self.shapes or {}).items()},
+            "target_latency": self.target_latency,
+            "only": sorted(self.only),
+            "seed": self.seed,
+        }
+
+
+def checked(
+    *,
+    precision: str,
+    calibration: str | Path | None,
+    accuracy_budget: str | None,
+    metric: str | UserMetric | None,
+    shapes: Mapping[str, Sequence[int]] | None,
+    target_latency: float | None,
+    only: Sequence[str],
+) -> Options:
+    """The options of ``optimize``'s arguments; raises ConfigInvalid for what cannot be."""
+    if precision not in PRECISIONS:
+        raise ConfigInvalid(f"precision: it is {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    if target_latency is not None and not target_latency > 0:
+        raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
+    own = accuracy.load_metric(metric) if isinstance(metric, str) else metric
+    if own is not None and accuracy_budget is None:
+        raise ConfigInvalid("metric: say with the accuracy budget what it must reach, as metric>=0.98")
+    return Options(
+        precision=precision,
+        calibration=None if calibration is None else Path(calibration),
+        budget=None if accuracy_budget is None else accuracy.parse(accuracy_budget, own),
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        target_latency=target_latency,
+        only=tuple(only),
+    )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of calibration data: of a file, or of a folder's arrays with their names."""
+    files = sorted(file for file in path.iterdir() if file.suffix in (".npz", ".npy")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                digest.update(f"{file.name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise ConfigInvalid(f"calibration: {file} cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _code_of(function: UserMetric) -> str | None:
+    """Tells one metric from another by its source code, as far as its own goes."""
+    try:
+        code = inspect.getsource(function)
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(code.encode()).hexdigest()
