@@ -1,0 +1,161 @@
+"""A small model for every pattern that onnxruntime leaves as it is and a pass rewrites: what that pass alone gains.
+
+Sizes are those of layers in real networks, so that what is gained is neither hidden by the rest nor made of overhead.
+All inputs have fixed sizes, in FLOAT unless the model says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx
+from benchmarks.graph.families.drawing import Drawing, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pattern.
+
+    Attributes:
+        name: for tables.
+        pattern: what the exported graph has.
+        passes: names of the passes that rewrite it; the speculative ones among them must be asked for.
+        build: the model.
+    """
+
+    name: str
+    pattern: str
+    passes: tuple[str, ...]
+    build: Callable[[], onnx.ModelProto]
+
+
+def _batchnorm(draw: Drawing, x: str, channels: int) -> str:
+    scale, variance = (draw.uniform(channels, low=0.5, high=1.5) for _ in range(2))
+    shift, mean = (draw.normal(channels, scale=0.1) for _ in range(2))
+    return draw.add("BatchNormalization", x, scale, shift, mean, variance)
+
+
+def _conv(draw: Drawing, x: str, shape: tuple[int, ...], **attributes: object) -> str:
+    """A Conv with weights of ``shape`` that keep the scale of what goes through."""
+    fan_in = 1
+    for size in shape[1:]:
+        fan_in *= size
+    return draw.add("Conv", x, draw.normal(*shape, scale=fan_in**-0.5), draw.normal(shape[0], scale=0.1), **attributes)
+
+
+def _model(draw: Drawing, outputs: Mapping[str, str], *, x: Shape, shapes: Mapping[str, Shape]) -> onnx.ModelProto:
+    for called, made in outputs.items():
+        draw.name(made, called)
+    return draw.model("row", inputs={"x": ("float32", x)}, outputs=shapes)
+
+
+def _perceptron(*, gemm: bool) -> Callable[[], onnx.ModelProto]:
+    """Three dense layers, each with BatchNormalization and ReLU, on 512 points with 128 features: PointNet."""
+
+    def build() -> onnx.ModelProto:
+        draw, x = Drawing(), "x"
+        for _ in range(3):
+            weight, bias = draw.normal(128, 128, scale=128**-0.5), draw.normal(128, scale=0.1)
+            x = draw.add("Gemm", x, weight, bias) if gemm else draw.add("Add", draw.add("MatMul", x, weight), bias)
+            x = draw.add("Relu", _batchnorm(draw, x, 128))
+        return _model(draw, {"y": x}, x=(512, 128), shapes={"y": (512, 128)})
+
+    return build
+
+
+def _downsampling() -> onnx.ModelProto:
+    """Normalize, then a 2x2 Conv with stride 2: between the stages of ConvNeXt."""
+    draw, x = Drawing(), "x"
+    for channels in (64, 128):
+        x = _conv(draw, _batchnorm(draw, x, channels), (2 * channels, channels, 2, 2), strides=[2, 2])
+    return _model(draw, {"y": x}, x=(1, 64, 112, 112), shapes={"y": (1, 256, 28, 28)})
+
+
+def _image(*, shifted: bool) -> Callable[[], onnx.ModelProto]:
+    """An image that is scaled in the model, then ResNet's first Conv."""
+
+    def build() -> onnx.ModelProto:
+        draw = Drawing()
+        x = draw.add("Div", "x", draw.constant(255.0))
+        if shifted:
+            x = draw.add("Sub", x, draw.constant([[[0.485]], [[0.456]], [[0.406]]]))
+            x = draw.add("Div", x, draw.constant([[[0.229]], [[0.224]], [[0.225]]]))
+        x = _conv(draw, x, (64, 3, 7, 7), strides=[2, 2], pads=[3, 3, 3, 3])
+        return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 64, 112, 112)})
+
+    return build
+
+
+def _standardized() -> onnx.ModelProto:
+    """Three Convs whose results are standardized by Sub and Div."""
+    draw, x = Drawing(), "x"
+    for _ in range(3):
+        x = _conv(draw, x, (64, 64, 3, 3), pads=[1, 1, 1, 1])
+        x = draw.add("Sub", x, draw.normal(1, 64, 1, 1, scale=0.1))
+        x = draw.add("Relu", draw.add("Div", x, draw.uniform(1, 64, 1, 1, low=0.5, high=1.5)))
+    return _model(draw, {"y": x}, x=(1, 64, 56, 56), shapes={"y": (1, 64, 56, 56)})
+
+
+def _upsampling() -> onnx.ModelProto:
+    """Two transposed Convs, each with a scale and a shift per channel."""
+    draw, x = Drawing(), "x"
+    for inputs, outputs in ((128, 64), (64, 32)):
+        weight = draw.normal(inputs, outputs, 2, 2, scale=inputs**-0.5)
+        x = draw.add("ConvTranspose", x, weight, strides=[2, 2])
+        x = draw.add("Mul", x, draw.uniform(outputs, 1, 1, low=0.5, high=1.5))
+        x = draw.add("Add", x, draw.normal(outputs, 1, 1, scale=0.1))
+    return _model(draw, {"y": x}, x=(1, 128, 28, 28), shapes={"y": (1, 32, 112, 112)})
+
+
+def _signal() -> onnx.ModelProto:
+    """Four Convs along one axis, each with BatchNormalization and ReLU: a keyword spotter."""
+    draw, x = Drawing(), "x"
+    for _ in range(4):
+        x = draw.add("Relu", _batchnorm(draw, _conv(draw, x, (64, 64, 9), pads=[4, 4]), 64))
+    return _model(draw, {"y": x}, x=(1, 64, 1000), shapes={"y": (1, 64, 1000)})
+
+
+def _inception() -> onnx.ModelProto:
+    """The 1x1 Convs of an Inception block, which read one input."""
+    draw = Drawing()
+    sizes = {"a": 64, "b": 96, "c": 16, "d": 32}
+    outputs = {name: draw.add("Relu", _conv(draw, "x", (size, 192, 1, 1))) for name, size in sizes.items()}
+    shapes = {name: (1, size, 28, 28) for name, size in sizes.items()}
+    return _model(draw, outputs, x=(1, 192, 28, 28), shapes=shapes)
+
+
+def _shared() -> onnx.ModelProto:
+    """A Conv with few inputs whose result is wanted as it is and normalized."""
+    draw = Drawing()
+    x = _conv(draw, "x", (32, 3, 1, 1))
+    outputs = {"a": draw.add("Relu", _batchnorm(draw, x, 32)), "b": draw.add("Sigmoid", x)}
+    return _model(draw, outputs, x=(1, 3, 112, 112), shapes=dict.fromkeys(outputs, (1, 32, 112, 112)))
+
+
+def _linear_chain() -> onnx.ModelProto:
+    """1x1 Convs with nothing in between and many channels in the middle: a linear expansion."""
+    draw, x = Drawing(), "x"
+    for _ in range(2):
+        x = _conv(draw, _conv(draw, x, (256, 64, 1, 1)), (64, 256, 1, 1))
+        x = draw.add("Relu", x)
+    return _model(draw, {"y": x}, x=(1, 64, 56, 56), shapes={"y": (1, 64, 56, 56)})
+
+
+_CONVOLUTIONS = (
+    Row("gemm-batchnorm", "Gemm → BN", ("gemm-batchnorm",), _perceptron(gemm=True)),
+    Row("matmul-add-batchnorm", "MatMul → Add → BN", ("matmul-add-batchnorm",), _perceptron(gemm=False)),
+    Row("batchnorm-conv", "BN → Conv", ("batchnorm-conv",), _downsampling),
+    Row("scale-conv", "x/255 → Conv", ("affine-conv",), _image(shifted=False)),
+    Row("standardize-conv", "(x/255 − mean)/std → padded Conv", ("affine-conv",), _image(shifted=True)),
+    Row("conv-sub-div", "Conv → Sub → Div", ("conv-affine",), _standardized),
+    Row("convtranspose-mul-add", "ConvTranspose → Mul → Add", ("conv-affine",), _upsampling),
+    Row("conv1d-batchnorm", "Conv along one axis → BN", ("conv-batchnorm",), _signal),
+    Row("conv-siblings", "Convs on one input", ("conv-siblings",), _inception),
+    Row("conv-shared-batchnorm", "Conv → BN and others", ("conv-shared-batchnorm",), _shared),
+    Row("conv-chain", "Conv 1×1 → Conv 1×1", ("conv-chain",), _linear_chain),
+)
+
+_MATRICES: tuple[Row, ...] = ()
+
+ROWS: tuple[Row, ...] = (*_CONVOLUTIONS, *_MATRICES)
