@@ -10,16 +10,38 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx_ir as ir
 
 from openclaw.graph.passes.affine_conv import AffineConv, BatchNormConv
+from openclaw.graph.passes.attention import Attention
+from openclaw.graph.passes.attention_projection import AttentionProjection
+from openclaw.graph.passes.bias_gelu import BiasGelu
+from openclaw.graph.passes.common_subexpressions import CommonSubexpressions
+from openclaw.graph.passes.constant_folding import ConstantFolding
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.conv_affine import ConvAffine, ConvBatchNorm
 from openclaw.graph.passes.conv_chain import ConvChain
 from openclaw.graph.passes.conv_shared_batchnorm import ConvSharedBatchNorm
 from openclaw.graph.passes.conv_siblings import ConvSiblings
+from openclaw.graph.passes.dead_code import DeadCode
+from openclaw.graph.passes.embed_layer_norm import EmbedLayerNorm
+from openclaw.graph.passes.flat_gemm import FlatGemm
+from openclaw.graph.passes.gelu import Gelu
 from openclaw.graph.passes.gemm_batchnorm import GemmBatchNorm
+from openclaw.graph.passes.layer_norm import LayerNorm
 from openclaw.graph.passes.matmul_batchnorm import MatMulBatchNorm
+from openclaw.graph.passes.no_operation import NoOperation
+from openclaw.graph.passes.padding_mask import PaddingMask
 from openclaw.graph.passes.running import PassFailed, chosen, run
+from openclaw.graph.passes.shape_arithmetic import ShapeArithmetic
+from openclaw.graph.passes.skip_layer_norm import SkipLayerNorm
 
 __all__ = ["LOSSLESS", "PassFailed", "apply"]
+
+_CLEAN_UP: tuple[GraphPass, ...] = (
+    NoOperation(),
+    ConstantFolding(),
+    ShapeArithmetic(),
+    CommonSubexpressions(),
+    DeadCode(),
+)
 
 _CONVOLUTIONS: tuple[GraphPass, ...] = (
     ConvBatchNorm(),
@@ -33,7 +55,20 @@ _CONVOLUTIONS: tuple[GraphPass, ...] = (
     ConvSiblings(),
 )
 
-LOSSLESS: tuple[GraphPass, ...] = _CONVOLUTIONS
+# What is found inside must be one operator before what is around it can be.
+_TRANSFORMERS: tuple[GraphPass, ...] = (
+    FlatGemm(),
+    LayerNorm(),
+    Gelu(),
+    Attention(),
+    AttentionProjection(),
+    PaddingMask(),
+    EmbedLayerNorm(),
+    SkipLayerNorm(),
+    BiasGelu(),
+)
+
+LOSSLESS: tuple[GraphPass, ...] = (*_CLEAN_UP, *_CONVOLUTIONS, *_TRANSFORMERS)
 """All passes, in order. Those that are ``speculative`` run only where ``only`` names them."""
 
 
