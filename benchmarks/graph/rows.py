@@ -108,14 +108,6 @@ def _upsampling() -> onnx.ModelProto:
     return _model(draw, {"y": x}, x=(1, 128, 28, 28), shapes={"y": (1, 32, 112, 112)})
 
 
-def _signal() -> onnx.ModelProto:
-    """Four Convs along one axis, each with BatchNormalization and ReLU: a keyword spotter."""
-    draw, x = Drawing(), "x"
-    for _ in range(4):
-        x = draw.add("Relu", _batchnorm(draw, _conv(draw, x, (64, 64, 9), pads=[4, 4]), 64))
-    return _model(draw, {"y": x}, x=(1, 64, 1000), shapes={"y": (1, 64, 1000)})
-
-
 def _inception() -> onnx.ModelProto:
     """The 1x1 Convs of an Inception block, which read one input."""
     draw = Drawing()
@@ -150,7 +142,6 @@ _CONVOLUTIONS = (
     Row("standardize-conv", "(x/255 − mean)/std → padded Conv", ("affine-conv",), _image(shifted=True)),
     Row("conv-sub-div", "Conv → Sub → Div", ("conv-affine",), _standardized),
     Row("convtranspose-mul-add", "ConvTranspose → Mul → Add", ("conv-affine",), _upsampling),
-    Row("conv1d-batchnorm", "Conv along one axis → BN", ("conv-batchnorm",), _signal),
     Row("conv-siblings", "Convs on one input", ("conv-siblings",), _inception),
     Row("conv-shared-batchnorm", "Conv → BN and others", ("conv-shared-batchnorm",), _shared),
     Row("conv-chain", "Conv 1×1 → Conv 1×1", ("conv-chain",), _linear_chain),

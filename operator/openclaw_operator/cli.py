@@ -138,7 +138,7 @@ async def _lead(controller: Controller, cluster: KubernetesCluster, *, config: C
 
 async def _connect() -> client.ApiClient:
     configuration = client.Configuration()
-    configuration.connection_pool_maxsize = 64
+    configuration.connection_pool_maxsize = 32
     # aiohttp would otherwise look for a netrc file with every request, in a thread: only a proxy makes it worth that.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     try:

@@ -161,22 +161,23 @@ class Controller:
         if decision.status:
             await self._tell(key, service, decision)
             self._calm.stir()
-            return "told", 0.0 if decision.later or key in self._news else None
-        return await self._look_after(key, service, decision=decision, observed=observed)
-
-    async def _look_after(
-        self, key: Key, service: Manifest, *, decision: Decision, observed: Observed
-    ) -> tuple[str, float | None]:
-        """Does what serves nobody yet: tells good news, and applies what looks after pods that have started.
-
-        That is done once others have started, too; but what exists already is corrected at once.
-        """
-        new = bool(decision.later) and not any(names.ref(each) in observed.children for each in decision.later)
-        if (new or key in self._news) and self._calm.defers(key):
+            left = bool(decision.later) or key in self._news
+            return "told", 0.0 if left and not self._waits(key, decision, observed) else None
+        if self._waits(key, decision, observed):
             return "deferred", None
         self._calm.forget(key)
         await self._announce(key, service, self._news.pop(key, []))
         return ("changed", _STEP) if await self._apply_all(key, decision.later) else ("quiet", None)
+
+    def _waits(self, key: Key, decision: Decision, observed: Observed) -> bool:
+        """Whether others have to start before the rest is done for this service, which serves nobody yet.
+
+        That is to tell good news, and to apply what looks after pods that have started. What exists already is
+        corrected at once.
+        """
+        if any(names.ref(each) in observed.children for each in decision.later):
+            return False
+        return bool(decision.later or key in self._news) and self._calm.defers(key)
 
     def _held(self, key: Key, decision: Decision) -> float:
         """Seconds for which the status is still to be held back."""

@@ -19,6 +19,7 @@ class Drawing:
 
     def __init__(self, *, opset: int = 17, seed: int = 0, prefix: str = "") -> None:
         self.opset = opset
+        self.ranks: dict[str, int] = {}
         self._prefix = prefix
         self.random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
@@ -72,10 +73,14 @@ class Drawing:
         )
 
     def model(self, *outputs: str) -> onnx.ModelProto:
-        """The model; types and shapes of its outputs are what can be inferred."""
+        """The model; types and shapes of its outputs are what can be inferred, or ``ranks`` says."""
         graph = self.body(*outputs)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         del model.graph.value_info[:]
+        for output in model.graph.output:
+            if not output.type.tensor_type.HasField("shape") and output.name in self.ranks:
+                kind, rank = output.type.tensor_type.elem_type, self.ranks[output.name]
+                output.CopyFrom(helper.make_tensor_value_info(output.name, kind, [None] * rank))
         onnx.checker.check_model(model, full_check=True)
         return model

@@ -63,7 +63,8 @@ def assert_same_answers(before: onnx.ModelProto, after: onnx.ModelProto, feed: F
 
     onnxruntime without its own optimizations decides what is right where it runs ``before``; it has no convolutions in
     64 bits. ``onnx.reference`` is asked where it agrees on ``before``: it fails on some empty tensors, lacks defaults
-    of ConvTranspose, and reads BatchNormalization of opsets before 14 otherwise.
+    of ConvTranspose, and reads BatchNormalization of opsets before 14 otherwise. Of operators outside the standard only
+    onnxruntime has kernels.
     """
     names = [output.name for output in before.graph.output]
     wanted: list[Array] | None = None
@@ -74,8 +75,15 @@ def assert_same_answers(before: onnx.ModelProto, after: onnx.ModelProto, feed: F
             continue
         if wanted is None or all(_close(one, other) for one, other in zip(found, wanted, strict=True)):
             wanted = wanted or found
+            if engine is run_reference and any(node.domain for node in after.graph.node):
+                continue
             _assert_all_close(names, engine(after, feed), wanted, engine=engine.__name__)
-    assert wanted is not None, "no engine runs the original"
+    if wanted is None:
+        raise NoEngineRuns("neither onnxruntime nor the reference implementation runs the original on this input")
+
+
+class NoEngineRuns(Exception):  # noqa: N818 - it is no error of the model's
+    """There is nothing to hold the optimized model to."""
 
 
 def _assert_all_close(names: Sequence[str], found: Sequence[Array], wanted: Sequence[Array], *, engine: str) -> None:

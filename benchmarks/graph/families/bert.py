@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from benchmarks.graph.families.drawing import Drawing, Feed, Shape
 from benchmarks.graph.families.encoder import Bert, drawn, sentences
-from benchmarks.graph.families.family import Family
+from benchmarks.graph.families.family import Family, Transformer
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _VOCABULARY, _SMALL_VOCABULARY = 30_522, 100
@@ -29,4 +29,12 @@ def _feed(random: np.random.Generator, batch: int, small: bool) -> Feed:
     return sentences(random, batch, length=length, vocabulary=vocabulary)
 
 
-BERT = Family("bert", "BERT-base, 128 tokens", _draw, _feed, "cosine", batches=(1, 16))
+BERT = Family(
+    "bert",
+    "BERT-base, 128 tokens",
+    _draw,
+    _feed,
+    "cosine",
+    batches=(1, 16),
+    transformer=Transformer("bert", (12, 768), (4, 32)),
+)

@@ -15,13 +15,12 @@ import numpy.typing as npt
 import onnx
 from benchmarks.graph.environment import HOME
 from benchmarks.graph.families.drawing import Drawing, Feed
-from benchmarks.graph.families.family import Family
+from benchmarks.graph.families.family import Family, Labels
 
 Floats = npt.NDArray[np.float32]
 
 HELD_OUT = 500
 _BRIGHTEST = 16.0
-_CALIBRATION = 256
 _REVISION = 1  # of what is trained: weights of another one are not used
 
 
@@ -225,7 +224,14 @@ def _feed(random: np.random.Generator, batch: int, small: bool) -> Feed:
 
 def _calibration(small: bool) -> tuple[Sequence[Feed], Sequence[Feed]]:
     digits = data()
-    return [{"image": digits.pictures[:_CALIBRATION]}], [{"image": digits.held_out}]
+    return [{"image": digits.pictures}], [{"image": digits.held_out}]
 
 
-DIGITS = Family("digits", "Digits CNN", _draw, _feed, "top1", batches=(1, 16), real=True, calibration=_calibration)
+def _labels() -> Labels:
+    digits = data()
+    return {"image": digits.held_out}, digits.held_out_answers
+
+
+DIGITS = Family(
+    "digits", "Digits CNN", _draw, _feed, "top1", batches=(1, 16), real=True, calibration=_calibration, labels=_labels
+)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from benchmarks.graph.families.drawing import Drawing, Feed, Shape
 from benchmarks.graph.families.encoder import normal, reshaped, sizes, split
-from benchmarks.graph.families.family import Family
+from benchmarks.graph.families.family import Family, Transformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +106,6 @@ def _feed(random: np.random.Generator, batch: int, small: bool) -> Feed:
     return {"input_ids": ids, "position_ids": np.full((batch, 1), size.past), **past}
 
 
-GPT2 = Family("gpt2", "GPT-2-like, one token after 127", _draw, _feed, "top1")
+GPT2 = Family(
+    "gpt2", "GPT-2-like, one token after 127", _draw, _feed, "top1", transformer=Transformer("gpt2", (12, 768), (4, 32))
+)

@@ -17,7 +17,7 @@ from benchmarks.graph import environment
 from benchmarks.graph.families.bert import TOKENS
 from benchmarks.graph.families.drawing import Array, Drawing, Feed, Shape
 from benchmarks.graph.families.encoder import Bert, Weights, drawn, sentences, sizes
-from benchmarks.graph.families.family import Family
+from benchmarks.graph.families.family import Family, Transformer
 from benchmarks.graph.sentences import split
 
 LENGTH = 128
@@ -145,4 +145,5 @@ MINILM = Family(
     batches=(1, 16),
     real=True,
     calibration=_calibration,
+    transformer=Transformer("bert", (12, 384), (4, 32)),
 )

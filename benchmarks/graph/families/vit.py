@@ -9,7 +9,7 @@ import onnx
 from benchmarks.graph.families.convolutions import pictures
 from benchmarks.graph.families.drawing import Drawing, Feed
 from benchmarks.graph.families.encoder import gelu, reshaped, sizes, split
-from benchmarks.graph.families.family import Family
+from benchmarks.graph.families.family import Family, Transformer
 
 _PATCH = 16
 
@@ -81,4 +81,4 @@ def _feed(random: np.random.Generator, batch: int, small: bool) -> Feed:
     return pictures(random, batch, 32 if small else 224)
 
 
-VIT = Family("vit", "ViT-S/16", _draw, _feed, "top1")
+VIT = Family("vit", "ViT-S/16", _draw, _feed, "top1", transformer=Transformer("vit", (6, 384), (4, 32)))

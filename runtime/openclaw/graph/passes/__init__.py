@@ -27,6 +27,9 @@ from openclaw.graph.passes.gelu import Gelu
 from openclaw.graph.passes.gemm_batchnorm import GemmBatchNorm
 from openclaw.graph.passes.layer_norm import LayerNorm
 from openclaw.graph.passes.matmul_batchnorm import MatMulBatchNorm
+from openclaw.graph.passes.matmul_bias import MatMulBias
+from openclaw.graph.passes.matmul_chain import MatMulChain
+from openclaw.graph.passes.matmul_siblings import MatMulSiblings
 from openclaw.graph.passes.no_operation import NoOperation
 from openclaw.graph.passes.padding_mask import PaddingMask
 from openclaw.graph.passes.running import PassFailed, chosen, run
@@ -68,7 +71,13 @@ _TRANSFORMERS: tuple[GraphPass, ...] = (
     BiasGelu(),
 )
 
-LOSSLESS: tuple[GraphPass, ...] = (*_CLEAN_UP, *_CONVOLUTIONS, *_TRANSFORMERS)
+_MATRICES: tuple[GraphPass, ...] = (
+    MatMulChain(),
+    MatMulSiblings(),
+    MatMulBias(),
+)
+
+LOSSLESS: tuple[GraphPass, ...] = (*_CLEAN_UP, *_CONVOLUTIONS, *_TRANSFORMERS, *_MATRICES)
 """All passes, in order. Those that are ``speculative`` run only where ``only`` names them."""
 
 

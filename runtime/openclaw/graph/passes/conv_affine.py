@@ -4,8 +4,8 @@
 
 z may be spelled as Add, Sub, Mul or Div with a constant that varies along the channels alone, on either side
 (c - y is s = -1, t = c; c / y is no such map), or as a BatchNormalization. Padding does not matter: z maps results.
-onnxruntime does this for BatchNormalization, Mul and Add after a Conv with two spatial axes or more; not for Sub, Div,
-one spatial axis, or Mul and Add after a ConvTranspose.
+onnxruntime does this for BatchNormalization, and for Mul and Add after a Conv; not for Sub and Div, nor for any of the
+four after a ConvTranspose.
 """
 
 from __future__ import annotations
