@@ -1,0 +1,38 @@
+"""Whatever the graph: optimized, it answers as before. ``GRAPHS=1000 pytest tests/graph/test_random_graphs.py``."""
+
+from __future__ import annotations
+
+import os
+
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from graph.oracle import NoEngineRuns, assert_same_answers, optimized
+from graph.random_graphs import Example, graphs
+from openclaw.graph import passes
+
+GRAPHS = int(os.environ.get("GRAPHS", "150"))
+
+ALL = tuple(one.name for one in passes.LOSSLESS)
+SPECULATIVE = tuple(one.name for one in passes.LOSSLESS if one.speculative)
+
+
+@pytest.mark.timeout(1800)
+@settings(
+    max_examples=GRAPHS,
+    deadline=None,
+    derandomize="GRAPHS" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
+)
+@given(example=graphs(), everything=st.booleans())
+def test_a_random_graph_answers_as_before(example: Example, everything: bool):
+    after, _ = optimized(example.model, only=ALL if everything else None)
+    for feed in example.feeds:
+        try:
+            assert_same_answers(example.model, after, feed)
+        except NoEngineRuns:
+            # Nothing to hold it to: some kernels refuse empty tensors.
+            assert any(0 in array.shape for array in feed.values())
+    assert not passes.apply(ir.from_proto(after), only=set(ALL) - set(SPECULATIVE)), "there was more to find"
