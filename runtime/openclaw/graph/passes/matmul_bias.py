@@ -1,0 +1,74 @@
+"""A product of three dimensions or more and the bias behind it are one Gemm on flat rows.
+
+    x W + b  =  Reshape(Gemm(Reshape(x, (-1, k)), W, b), (..., n))
+
+onnxruntime joins MatMul and Add only for matrices; Gemm adds the bias while a result is still in registers, for two
+Reshapes that move nothing. Whether that pays depends on shapes and machine, so measuring decides. Where the leading
+dimensions are not known in numbers, the last Reshape copies what is not flattened: it takes all but one from the
+shape that is known, and that one may not be empty.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from openclaw.graph.passes.contract import NodePass
+from openclaw.graph.passes.editing import Editor, constant, real_constant
+from openclaw.graph.passes.flat_gemm import FLAT
+from openclaw.graph.passes.matching import enclosed, in_order, made_by, operands
+from openclaw.graph.passes.symbolic import Shapes
+
+
+class MatMulBias(NodePass):
+    """Flattens MatMul and Add into Gemm."""
+
+    name = "matmul-bias"
+    operators = frozenset({"Add"})
+    speculative = True
+
+    def rewrite(self, editor: Editor) -> int:
+        """Takes one look at all shapes."""
+        self._shapes = Shapes(editor.model)
+        return super().rewrite(editor)
+
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Rewrites one addition."""
+        for value, row in operands(node):
+            product, bias = made_by(value, "MatMul"), real_constant(row)
+            weight = None if product is None else constant(product.inputs[1])
+            if product is None or bias is None or weight is None or not enclosed([product], node):
+                continue
+            dims = self._shapes.dims(product.inputs[0])
+            if dims is None or len(dims) < 3 or weight.ndim != 2 or bias.shape != weight.shape[1:]:
+                return False
+            return self._flatten(node, product, row, editor=editor)
+        return False
+
+    def _flatten(self, node: ir.Node, product: ir.Node, row: ir.Value, *, editor: Editor) -> bool:
+        source, weight = product.inputs[0], product.inputs[1]
+        dims, matrix = self._shapes.dims(source), constant(weight)
+        if dims is None or matrix is None or weight is None or 0 in matrix.shape:
+            return False
+        stem = node.name or "flat"
+        width = np.array([-1, matrix.shape[0]], np.int64)
+        joining = editor.node("Reshape", [source, editor.constant(width, f"{stem}/rows", near=node)], like=node)
+        gemm = editor.node("Gemm", [joining.outputs[0], weight, row], like=node)
+        gemm.meta[FLAT] = True
+        new = [joining, gemm]
+        open_sizes = [dim for dim in dims[:-1] if not isinstance(dim, int)]
+        if not open_sizes or (len(open_sizes) == 1 and 0 not in dims):
+            told = [dim if isinstance(dim, int) else -1 for dim in dims[:-1]]
+            target = editor.constant(np.array([*told, matrix.shape[1]], np.int64), f"{stem}/shape", near=node)
+        else:
+            lead = editor.node("Shape", [source], like=node)
+            first = editor.constant(np.arange(len(dims) - 1), f"{stem}/leading", near=node)
+            leading = editor.node("Gather", [lead.outputs[0], first], attributes={"axis": 0}, like=node)
+            last = editor.constant(np.array([matrix.shape[1]], np.int64), f"{stem}/width", near=node)
+            whole = editor.node("Concat", [leading.outputs[0], last], attributes={"axis": 0}, like=node)
+            new += [lead, leading, whole]
+            target = whole.outputs[0]
+        parting = editor.node("Reshape", [gemm.outputs[0], target], like=node)
+        results = {node.outputs[0]: parting.outputs[0]}
+        editor.replace(in_order([product, node]), [*new, parting], results=results)
+        return True
