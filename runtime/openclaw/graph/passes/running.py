@@ -36,6 +36,16 @@ def run(
         fix_shapes(model, shapes)
     before = interface_of(model)
     counts: dict[str, int] = {}
+    # What may be slower comes last: it takes apart what the others look for.
+    sure = [one for one in passes if not one.speculative]
+    for group in (sure, passes) if len(sure) < len(passes) else (passes,):
+        _settle(model, group, before=before, counts=counts)
+    infer_shapes(model)
+    return counts
+
+
+def _settle(model: ir.Model, passes: Sequence[GraphPass], *, before: Interface, counts: dict[str, int]) -> None:
+    """Applies ``passes`` in turn until none finds anything, and adds up what they did."""
     stale = True
     for _ in range(ROUNDS):
         found = 0
@@ -50,10 +60,7 @@ def run(
                 stale = True
             found += rewrites
         if not found:
-            break
-    if stale:
-        infer_shapes(model)
-    return counts
+            return
 
 
 def _begin(model: ir.Model) -> None:
