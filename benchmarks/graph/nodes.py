@@ -1,0 +1,76 @@
+"""How few nodes onnxruntime's own ways leave of an exported model, offline: its extended level, and its optimizer for
+transformers. What changes the answers does not count.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from benchmarks.graph.families.drawing import Feed
+from benchmarks.graph.families.family import Family
+
+from openclaw.errors import OpenClawError
+from openclaw.optimizer import metrics
+from openclaw.optimizer.engine import open_engine
+from openclaw.optimizer.operators import every_node
+
+_EQUAL = 1e-3
+
+
+def count(model: onnx.ModelProto) -> int:
+    """The nodes of a model and of all graphs inside it, but constants, which exporters write either way."""
+    return sum(node.op_type != "Constant" for node in every_node(model.graph))
+
+
+def ways(family: Family, model: onnx.ModelProto, feed: Feed, *, small: bool, threads: int) -> dict[str, int]:
+    """Nodes as exported, and what each way leaves."""
+    found = {"exported": count(model)}
+    reference = [open_engine(model, threads).run(feed)]
+    with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
+        path = Path(folder) / "exported.onnx"
+        onnx.save(model, path)
+        for name, made in (("extended", _extended(path)), *_transformers(family, path, small=small)):
+            try:
+                same = metrics.relative(reference, [open_engine(made, threads).run(feed)]) <= _EQUAL
+            except OpenClawError:
+                same = False
+            if same:
+                found[name] = count(made)
+    return found
+
+
+def _extended(path: Path) -> onnx.ModelProto:
+    """What the highest level that no layout of this machine is baked into leaves."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path.with_name("extended.onnx"))
+    # It warns that the file may hold what only this machine has; at this level it does not.
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)
+
+
+def _transformers(family: Family, path: Path, *, small: bool) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """What `onnxruntime.transformers.optimizer` leaves, with each amount of help by onnxruntime's own levels."""
+    if family.transformer is None:
+        return
+    from onnxruntime.transformers import optimizer
+
+    kind = family.transformer
+    # It tells every fusion that it does not find.
+    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
+    heads, width = kind.small if small else kind.whole
+    for level in (0, 1, 2):
+        try:
+            made = optimizer.optimize_model(
+                str(path), model_type=kind.name, num_heads=heads, hidden_size=width, opt_level=level, use_gpu=False
+            )
+        except Exception:
+            # It raises whatever its fusions do on graphs that they were not written for.
+            continue
+        yield f"transformers, level {level}", made.model

@@ -1,0 +1,162 @@
+"""What the benchmark of the optimizer measures, as it is kept in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT, FP32, INT8 = "default", "fp32", "int8"
+"""The forms that are timed: onnxruntime's default on the exported model, ours without loss, and ours with lower
+precision, which is whatever it chose where weights are real."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Origin(_Part):
+    """Which code, when."""
+
+    commit: str
+    date: str
+
+
+class Case(_Part):
+    """Latencies at one batch: by form, seconds of a run, one figure a round; rounds are the same ones for all."""
+
+    batch: int
+    seconds: Mapping[str, Sequence[float]]
+
+
+class Tried(_Part):
+    """A candidate of the optimizer's report; ``ratio`` is of its latency to the default's."""
+
+    name: str
+    precision: str
+    outcome: str
+    reason: str
+    ratio: float | None = None
+    bytes: int | None = None
+    accuracy: Mapping[str, float] = Field(default_factory=dict)
+
+
+class Optimized(_Part):
+    """What an optimization gave.
+
+    Attributes:
+        kept: the candidate's name; None: the exported model.
+        seconds: that it took.
+        bytes: of the result.
+        nodes: of the result's main graph and those inside it.
+        agreement: with the exported model's answers on inputs that the optimizer never saw, by metric.
+        labels: top-1 accuracy on labelled data, where there is such.
+    """
+
+    kept: str | None
+    seconds: float
+    bytes: int
+    nodes: int
+    agreement: Mapping[str, float]
+    labels: float | None = None
+    tried: Sequence[Tried] = ()
+
+
+class FamilyRecord(_Part):
+    """One family.
+
+    Attributes:
+        nodes: ``exported``, and what each of onnxruntime's own ways leaves of it.
+        labels: top-1 accuracy of the exported model.
+        frontier: of real weights: every candidate that was judged, timed again beside the default.
+        errors: by form, why it is not there.
+    """
+
+    name: str
+    title: str
+    real: bool
+    metric: str
+    origin: Origin
+    bytes: int
+    nodes: Mapping[str, int]
+    cases: Sequence[Case]
+    forms: Mapping[str, Optimized]
+    labels: float | None = None
+    errors: Mapping[str, str] = Field(default_factory=dict)
+
+
+class RowRecord(_Part):
+    """One row of the table of gaps: a model in which the pattern stands alone."""
+
+    name: str
+    pattern: str
+    origin: Origin
+    nodes: Mapping[str, int]
+    case: Case
+    kept: str | None
+    relative: float
+
+
+class Stream(_Part):
+    """Frames through a process of its own: rate, and the most memory it ever had."""
+
+    frames_per_second: Sequence[float]
+    peak_bytes: Sequence[int]
+
+
+class Throughput(_Part):
+    """ResNet50 as a stream.
+
+    Attributes:
+        single: unoptimized fp32, frame by frame.
+        batched: unoptimized fp32, as many frames at once.
+        ours: INT8, as many frames at once, the next ones made meanwhile.
+    """
+
+    origin: Origin
+    batch: int
+    single: Stream
+    batched: Stream
+    ours: Stream
+
+
+class Effort(_Part):
+    """Seconds that optimizing ResNet50 takes, and that the cached result takes."""
+
+    origin: Origin
+    first: float
+    cached: float | None
+
+
+class Results(_Part):
+    """All of it; parts may come from several runs."""
+
+    machine: Mapping[str, str | float]
+    threads: int
+    families: Mapping[str, FamilyRecord] = Field(default_factory=dict)
+    rows: Mapping[str, RowRecord] = Field(default_factory=dict)
+    throughput: Throughput | None = None
+    effort: Effort | None = None
+    left_out: Sequence[str] = ()
+
+    def joined(self, earlier: Results) -> Results:
+        """With what an earlier run measured and this one did not."""
+        return self.model_copy(
+            update={
+                "families": {**earlier.families, **self.families},
+                "rows": {**earlier.rows, **self.rows},
+                "throughput": self.throughput or earlier.throughput,
+                "effort": self.effort or earlier.effort,
+            }
+        )
+
+
+def read(file: Path) -> Results | None:
+    """What was kept there; None of nothing, or of what an older benchmark wrote."""
+    if not file.exists():
+        return None
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except ValueError:
+        return None
