@@ -76,9 +76,10 @@ def _optimize() -> Any:
     try:
         from openclaw.optimizer.optimize import optimize
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("openclaw"):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "openclaw"):
             raise
         raise ImportError(
-            f"openclaw.optimize needs {error.name}, which is not installed: pip install 'openclaw[optimize]'"
+            f"openclaw.optimize needs {package}, which is not installed: pip install 'openclaw[optimize]'"
         ) from error
     return optimize

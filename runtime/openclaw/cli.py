@@ -72,6 +72,19 @@ class Commands(click.Group):
             return own
         return _imported(_plugins()[cmd_name])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; one that lacks a package says which extra brings it."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if ctx.invoked_subcommand not in LAZY or package in ("", "openclaw"):
+                raise
+            raise click.ClickException(
+                f"openclaw {ctx.invoked_subcommand} needs {package}, which is not installed: "
+                "pip install 'openclaw[optimize]'"
+            ) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands; a plugin is named with its home instead of being imported for its help."""
         rows = []
@@ -92,14 +105,7 @@ def _lazy(name: str) -> click.Command:
     from importlib import import_module
 
     module, _, attribute = LAZY[name][0].partition(":")
-    try:
-        command: click.Command = getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("openclaw"):
-            raise
-        raise click.ClickException(
-            f"openclaw {name} needs {error.name}, which is not installed: pip install 'openclaw[optimize]'"
-        ) from error
+    command: click.Command = getattr(import_module(module), attribute)
     return command
 
 

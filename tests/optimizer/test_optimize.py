@@ -321,7 +321,7 @@ def test_models_of_every_kind_come_out_valid_and_give_the_same_answers(model: on
     [
         (models.cyclic(), "has a cycle"),
         (models.foreign(), "onnxruntime .* cannot run it"),
-        (models.made([], [], []), "holds no graph with outputs|breaks ONNX's rules"),
+        (models.made([], [], []), "holds no graph with outputs"),
         (
             models.made(
                 [helper.make_node("Relu", ["x"], ["y"])], [models.tensor("x", 4)], [models.tensor("y", 4)],

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,29 +42,32 @@ class Run:
 
     def result(self) -> Result:
         """Runs it; raises as ``optimize``."""
-        sources.check_source(self._source)
-        reason = self._source.untouched or next(sources.untouchable(self._source.model), None)
-        if reason is not None:
-            self._check_runs()
-            return self._untouched(reason)
         self._watcher.now("loading the model")
-        try:
-            engine = open_engine(self._source.model, self._machine.threads)
-        except ModelInvalid as error:
-            raise ModelInvalid(f"{self._source.name}: {error}") from error
+        session = self._opened()
+        reason = self._source.untouched or next(sources.untouchable(self._source.model), None) or self._breaks()
+        if reason is not None:
+            return self._untouched(reason)
         recipes = candidates.wanted(candidates.all_recipes(), self._options.precision, self._options.only)
-        prepared = self._prepared(engine)
+        prepared = self._prepared(Engine(session))
         if isinstance(prepared, str):
             return self._untouched(prepared)
         with tempfile.TemporaryDirectory(prefix="openclaw-optimize-") as folder:
             return self._tried(recipes, prepared, Path(folder))
 
-    def _check_runs(self) -> None:
+    def _opened(self) -> Any:
         given = self._source.path if self._source.untouched and self._source.path else self._source.model
         try:
-            open_session(given, self._machine.threads)
+            return open_session(given, self._machine.threads)
         except ModelInvalid as error:
             raise ModelInvalid(f"{self._source.name}: {error}") from error
+
+    def _breaks(self) -> str | None:
+        """Exporters break rules that onnxruntime does not mind; what is made from such a model could not be checked."""
+        try:
+            sources.check_source(self._source)
+        except ModelInvalid as error:
+            return str(error)
+        return None
 
     def _prepared(self, engine: Engine) -> Bench | str:
         """The bench; or why no form of this model can be held against another."""
@@ -258,7 +262,8 @@ def _settled(one: Trial, kept: Trial | None) -> tuple[Outcome, str]:
         return "kept", f"{how}: {_gain(one)}"
     if not one.ratio.faster:
         return "refused", f"not faster beyond the noise: {_gain(one)}"
-    assert kept is not None
+    if kept is None:
+        return "refused", f"{_gain(one)}; the default meets the target latency without any loss"
     if kept.loss < one.loss:
         return "refused", f"{_gain(one)}; {kept.recipe.name} is more exact, and fast enough"
     return "refused", f"{_gain(one)}; {kept.recipe.name} is faster"

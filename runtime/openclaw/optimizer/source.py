@@ -62,6 +62,8 @@ def check_source(source: Source) -> None:
 
 def _from_proto(model: onnx.ModelProto) -> Source:
     name = model.graph.name or "the model"
+    if not model.graph.output:
+        raise ModelInvalid(f"{name} holds no graph with outputs")
     for tensor in tensors_of(model):
         if external_data_helper.uses_external_data(tensor):
             location = external_data_helper.ExternalDataInfo(tensor).location
