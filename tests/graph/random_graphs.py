@@ -26,12 +26,16 @@ MAX_STEPS = 10
 MAX_ELEMENTS = 3000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Example:
     """A model, and inputs for it."""
 
     model: onnx.ModelProto
     feeds: tuple[dict[str, np.ndarray], ...]
+
+    def __repr__(self) -> str:
+        shapes = [{name: array.shape for name, array in feed.items()} for feed in self.feeds]
+        return f"{onnx.printer.to_text(self.model)}\non {shapes}"
 
 
 class Choices:
@@ -358,35 +362,40 @@ def branch(draw: Sketch, x: str) -> list[str] | None:
     return [draw.record(y, (shape[0], 2, *shape[2:]), like=x)]
 
 
-STEPS: tuple[Step, ...] = (
-    conv,
-    conv,
-    siblings,
-    conv_transpose,
-    batchnorm,
-    batchnorm,
-    gemm,
-    matmul,
-    matmul,
-    attention,
-    arithmetic,
-    arithmetic,
-    binary,
-    activation,
-    clip,
-    gelu,
-    layer_norm,
-    softmax,
-    pool,
-    pad,
-    transpose,
-    reshape,
-    unsqueeze,
-    concat,
-    split,
-    cut,
-    branch,
+_ANY = range(1, 6)
+_IMAGES = range(3, 6)
+
+STEPS: tuple[tuple[Step, range], ...] = (
+    (conv, _IMAGES),
+    (conv, _IMAGES),
+    (siblings, _IMAGES),
+    (conv_transpose, range(4, 5)),
+    (batchnorm, range(2, 6)),
+    (batchnorm, range(2, 6)),
+    (gemm, range(2, 3)),
+    (gemm, range(2, 3)),
+    (matmul, range(2, 6)),
+    (matmul, range(2, 4)),
+    (attention, range(3, 4)),
+    (arithmetic, _ANY),
+    (arithmetic, _ANY),
+    (binary, _ANY),
+    (activation, _ANY),
+    (clip, _ANY),
+    (gelu, _ANY),
+    (layer_norm, range(2, 6)),
+    (softmax, range(2, 6)),
+    (pool, _IMAGES),
+    (pad, _IMAGES),
+    (transpose, _IMAGES),
+    (reshape, range(2, 6)),
+    (unsqueeze, range(1, 4)),
+    (concat, range(2, 6)),
+    (split, range(2, 6)),
+    (cut, range(2, 6)),
+    (branch, range(4, 5)),
 )
+"""What may come next, and for tensors of which ranks."""
 
 _INPUTS: tuple[Shape, ...] = ((2, 3, 5, 5), (2, 4, 6, 6), (2, 4, 6), (2, 3, 4), (2, 6), (2, 4))
 
@@ -403,7 +412,8 @@ def graphs(draw: Callable[[st.SearchStrategy], object]) -> Example:
         recent.append(sketch.record(name, shape, batched=True))
     for _ in range(choose.number(1, MAX_STEPS)):
         x = choose.of(recent[-3:][::-1])
-        made = choose.of(STEPS)(sketch, x)
+        step = choose.of([step for step, ranks in STEPS if len(sketch.shapes[x]) in ranks])
+        made = step(sketch, x)
         recent += [name for name in made or [] if math.prod(sketch.shapes[name]) <= MAX_ELEMENTS]
     outputs = list(dict.fromkeys([recent[-1], recent[-1 - choose.number(0, 3) % len(recent)]]))
     outputs = [name for name in outputs if not name.startswith("x")]

@@ -98,6 +98,13 @@ def test_an_input_of_unknown_rank_is_left():
     assert counts == {}
 
 
+def test_a_bias_that_widens_a_single_column_stays():
+    draw = Drawing()
+    y = draw.add("Add", draw.add("MatMul", draw.input("x", ["batch", 4]), draw.weight(4, 1)), draw.weight(6))
+    _, counts = assert_lossless(draw.model(draw.batchnorm(y, 6)))
+    assert counts == {}
+
+
 @pytest.mark.parametrize("which", ["result", "sum"])
 def test_a_product_with_another_reader_stays(which):
     draw = Drawing()

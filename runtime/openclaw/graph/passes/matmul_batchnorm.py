@@ -26,28 +26,35 @@ class MatMulBatchNorm(NodePass):
 
     def visit(self, node: ir.Node, editor: Editor) -> bool:
         """Folds ``node`` if a MatMul of a matrix with a constant one feeds it alone, directly or through an Add."""
-        whole = affine.of_node(node, node.inputs[0], rank=2) if node.inputs[0] is not None else None
-        if whole is None:
-            return False
         nodes = [node]
         before = producer_of(node.inputs[0], "Add", "Sub")
         if before is not None and sole_reader(before.outputs[0]) is node:
-            matmul = producer_of(before.inputs[0], "MatMul") or producer_of(before.inputs[1], "MatMul")
-            added = None if matmul is None else affine.of_node(before, matmul.outputs[0], rank=2)
-            if added is None:
-                return False
             nodes.insert(0, before)
-            whole = whole.after(added)
-        else:
-            matmul = producer_of(node.inputs[0], "MatMul")
-        return matmul is not None and _fuse(matmul, nodes, whole, editor=editor)
+        matmul = next(filter(None, (producer_of(value, "MatMul") for value in nodes[0].inputs)), None)
+        if matmul is None or sole_reader(matmul.outputs[0]) is not nodes[0]:
+            return False
+        weight = real_constant(matmul.inputs[1])
+        if weight is None or weight.ndim != 2 or rank_of(matmul.inputs[0]) != 2:
+            return False
+        whole = _composed(nodes, matmul.outputs[0], columns=weight.shape[1])
+        return whole is not None and _fuse(matmul, nodes, whole, editor=editor)
+
+
+def _composed(nodes: list[ir.Node], value: ir.Value, *, columns: int) -> Affine | None:
+    """What ``nodes``, in a row, make of a matrix with so many columns, if that is a map of its columns."""
+    whole: Affine | None = None
+    for node in nodes:
+        change = affine.of_node(node, value, rank=2)
+        if change is None or not change.fits(columns):
+            return None
+        whole = change if whole is None else change.after(whole)
+        value = node.outputs[0]
+    return whole if whole is not None and whole.finite else None
 
 
 def _fuse(matmul: ir.Node, nodes: list[ir.Node], whole: Affine, *, editor: Editor) -> bool:
     weight = real_constant(matmul.inputs[1])
-    if weight is None or weight.ndim != 2 or rank_of(matmul.inputs[0]) != 2:
-        return False
-    if sole_reader(matmul.outputs[0]) is not nodes[0] or not whole.finite or not whole.fits(weight.shape[1]):
+    if weight is None:
         return False
     scale, shift = whole.spread(weight.shape[1])
     with np.errstate(all="ignore"):
