@@ -360,3 +360,12 @@ def test_an_argument_that_cannot_be_is_refused_by_its_name(arguments: dict[str, 
     with pytest.raises(ConfigInvalid) as caught:
         optimize(models.mlp(), **arguments)  # type: ignore[arg-type]
     assert str(caught.value).startswith(told)
+
+
+def test_calibration_data_may_be_arrays(recipes: Callable[..., None]) -> None:
+    recipes(recipe("near", off_by(1.001), "int8"))
+    samples = {"x": np.random.default_rng(1).standard_normal((32, 256)).astype(np.float32)}
+    result = optimize(models.wasteful(), calibration=samples, shapes=SLOW)
+    assert result.report.judged_on == "16 samples of held-out data"
+    with pytest.raises(ConfigInvalid, match="calibration: the model has no input 'z'"):
+        optimize(models.wasteful(), calibration={"z": samples["x"]})

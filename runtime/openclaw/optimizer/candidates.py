@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 from openclaw.errors import ConfigInvalid
@@ -23,11 +22,9 @@ def all_recipes() -> tuple[Recipe, ...]:
 
 def _lower() -> tuple[Recipe, ...]:
     # Only when it is needed: quantization alone takes a second to import.
-    try:
-        found: tuple[Recipe, ...] = getattr(importlib.import_module("openclaw.optimizer.precision"), "RECIPES", ())
-    except ModuleNotFoundError:
-        return ()
-    return found
+    from openclaw.optimizer.precision import RECIPES
+
+    return RECIPES
 
 
 def lossless_recipes() -> tuple[Recipe, ...]:

@@ -13,6 +13,7 @@ from openclaw.optimizer import options
 from openclaw.optimizer import source as sources
 from openclaw.optimizer.accuracy import UserMetric
 from openclaw.optimizer.cache import Cache, key_of
+from openclaw.optimizer.options import Calibration
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Silent, Watcher
 from openclaw.optimizer.surroundings import read_machine, read_versions
@@ -22,7 +23,7 @@ def optimize(
     source: str | Path | onnx.ModelProto,
     *,
     precision: str = "auto",
-    calibration: str | Path | None = None,
+    calibration: Calibration | None = None,
     accuracy_budget: str | None = None,
     metric: str | UserMetric | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -38,7 +39,8 @@ def optimize(
         source: path of an ONNX file, or the model.
         precision: ``auto`` tries all for which there is data to judge them on; ``fp32`` only what is equal within 1e-4
             relative; ``int8``, ``int4``, ``bf16`` that and these.
-        calibration: an ``.npz`` file or a folder with samples; half of them calibrate, the other half judges.
+        calibration: an ``.npz`` file or a folder with samples, or arrays of them by input name; half of them
+            calibrate, the other half judges.
         accuracy_budget: as ``top1>=0.998`` or ``cosine>=0.99,cosine-worst>=0.98``; see ``accuracy``. By default it
             follows from the kind of the outputs.
         metric: ``package.module:function`` or a function ``(reference, candidate) -> float`` of the outputs by name;

@@ -8,9 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from openclaw.errors import ConfigInvalid
 from openclaw.optimizer import accuracy
 from openclaw.optimizer.accuracy import Budget, UserMetric
+
+Array = npt.NDArray[np.generic]
+Calibration = str | Path | Mapping[str, Array]
 
 PRECISIONS = ("auto", "fp32", "int8", "int4", "bf16")
 SEED = 0
@@ -21,7 +27,7 @@ class Options:
     """See ``optimize``, whose arguments these are."""
 
     precision: str = "auto"
-    calibration: Path | None = None
+    calibration: Path | Mapping[str, Array] | None = None
     budget: Budget | None = None
     shapes: Mapping[str, tuple[int, ...]] | None = None
     target_latency: float | None = None
@@ -59,7 +65,7 @@ class Options:
 def checked(
     *,
     precision: str,
-    calibration: str | Path | None,
+    calibration: Calibration | None,
     accuracy_budget: str | None,
     metric: str | UserMetric | None,
     shapes: Mapping[str, Sequence[int]] | None,
@@ -76,7 +82,7 @@ def checked(
         raise ConfigInvalid("metric: say with the accuracy budget what it must reach, as metric>=0.98")
     return Options(
         precision=precision,
-        calibration=None if calibration is None else Path(calibration),
+        calibration=Path(calibration) if isinstance(calibration, str) else calibration,
         budget=None if accuracy_budget is None else accuracy.parse(accuracy_budget, own),
         shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
         target_latency=target_latency,
@@ -84,8 +90,22 @@ def checked(
     )
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of calibration data: of a file, or of a folder's arrays with their names."""
+def digest_of(data: Path | Mapping[str, Array]) -> str:
+    """SHA-256 of calibration data: of arrays, a file, or a folder's files with their names."""
+    return _digest_of_files(data) if isinstance(data, Path) else _digest_of_arrays(data)
+
+
+def _digest_of_arrays(arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        # Of objects the bytes would be addresses.
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
+        digest.update(f"{name}\0{array.dtype.str}{array.shape}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _digest_of_files(path: Path) -> str:
     files = sorted(file for file in path.iterdir() if file.suffix in (".npz", ".npy")) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:

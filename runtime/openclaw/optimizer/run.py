@@ -74,7 +74,7 @@ class Run:
         options, model = self._options, self._source.model
         inputs = feeds.Inputs.of(model, engine.signature)
         given = feeds.check_shapes(options.shapes or {}, engine.signature)
-        samples = None if options.calibration is None else data.read(options.calibration, model)
+        samples = self._samples()
         parts = None if samples is None else data.split(samples, seed=options.seed)
         held_out = None if parts is None else parts[1]
         shapes = bench.random_shapes(inputs, given, engine, samples=held_out, seed=options.seed)
@@ -90,6 +90,14 @@ class Run:
         timed = bench.timed_feeds(inputs, shapes, given=bool(given), samples=held_out, seed=options.seed)
         base = Bench(engine, timed, known, None, (), None, None, self._machine.threads, options.seed)
         return self._judging(base, inputs, shapes=shapes, parts=parts)
+
+    def _samples(self) -> data.Samples | None:
+        given = self._options.calibration
+        if given is None:
+            return None
+        if isinstance(given, Path):
+            return data.read(given, self._source.model)
+        return data.from_arrays([given], self._source.model)
 
     def _judging(
         self,

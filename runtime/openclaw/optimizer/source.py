@@ -79,7 +79,7 @@ def _from_proto(model: onnx.ModelProto) -> Source:
         ) from error
     own = onnx.ModelProto()
     own.CopyFrom(model)
-    return Source(name, _sorted(own, name), hashlib.sha256(data).hexdigest(), len(data))
+    return Source(name, in_order(own, name), hashlib.sha256(data).hexdigest(), len(data))
 
 
 def _from_file(path: Path) -> Source:
@@ -97,7 +97,7 @@ def _from_file(path: Path) -> Source:
         return Source(path.name, model, digest.hexdigest(), size, reason, path, weights)
     if weights:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
-    return Source(path.name, _sorted(model, path.name), digest.hexdigest(), size, None, path, weights)
+    return Source(path.name, in_order(model, path.name), digest.hexdigest(), size, None, path, weights)
 
 
 def _bytes(path: Path) -> bytes:
@@ -146,8 +146,11 @@ def _weights(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     return tuple(files[name] for name in sorted(files))
 
 
-def _sorted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Puts nodes after those whose outputs they read: onnxruntime does not mind, but ONNX's rules and passes do."""
+def in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Puts nodes, in place, after those whose outputs they read; raises ModelInvalid if there is a cycle.
+
+    onnxruntime does not mind another order, and its quantization leaves one; ONNX's rules and passes do.
+    """
     order = ordered(model.graph, name)
     if order is not None:
         del model.graph.node[:]

@@ -19,7 +19,7 @@ from openclaw.optimizer.bench import Bench
 from openclaw.optimizer.contents import count_nodes
 from openclaw.optimizer.engine import Engine, brief, open_engine
 from openclaw.optimizer.recipe import Made, Material, Recipe
-from openclaw.optimizer.source import MAX_BYTES, check
+from openclaw.optimizer.source import MAX_BYTES, check, in_order
 
 Outcome = Literal["kept", "refused", "not applicable"]
 
@@ -112,6 +112,7 @@ def attempt(recipe: Recipe, material: Material, bench: Bench, *, known: Mapping[
 def _make(trial: Trial, material: Material, bench: Bench, *, known: Mapping[str, str]) -> None:
     trial.made = trial.recipe.make(material, bench.loss)
     trial.notes = dict(trial.made.notes)
+    in_order(trial.made.model, "what it made")
     if trial.made.model.ByteSize() > MAX_BYTES:
         raise Refused(f"it has {trial.made.model.ByteSize():,} bytes; a model must stay below 2 GiB")
     trial.form = form_of(trial.made.model)
