@@ -25,6 +25,7 @@ from openclaw.graph.passes.embed_layer_norm import EmbedLayerNorm
 from openclaw.graph.passes.flat_gemm import FlatGemm
 from openclaw.graph.passes.gelu import Gelu
 from openclaw.graph.passes.gemm_batchnorm import GemmBatchNorm
+from openclaw.graph.passes.hard_swish import HardSwish
 from openclaw.graph.passes.layer_norm import LayerNorm
 from openclaw.graph.passes.matmul_batchnorm import MatMulBatchNorm
 from openclaw.graph.passes.matmul_bias import MatMulBias
@@ -54,6 +55,7 @@ _CONVOLUTIONS: tuple[GraphPass, ...] = (
     BatchNormConv(),
     AffineConv(),
     ConvChain(),
+    HardSwish(),
     ConvSharedBatchNorm(),
     ConvSiblings(),
 )

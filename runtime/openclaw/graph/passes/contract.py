@@ -6,18 +6,17 @@ invariants of ``verification``, so a pass may rely on them: unique names over al
 read, every input resolved.
 
 A pass that looks at one kind of node at a time derives from :class:`NodePass`; one that needs the whole graph from
-:class:`GraphPass`; rules of ``onnxscript.rewriter`` become passes through :class:`RulePass`.
+:class:`GraphPass`. Rules of ``onnxscript.rewriter`` are not used: those that come close look at no ``training_mode``,
+or take initializers for constants that callers can override, and round in the graph's own type.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
-from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 
 from openclaw.graph.passes.editing import Editor
 
@@ -90,17 +89,3 @@ class NodePass(GraphPass):
             if node.op_type in self.operators and node.domain == ""
         ]
         return sum(1 for node in found if node.graph is not None and self.visit(node, editor))
-
-
-class RulePass(GraphPass):
-    """Rules of ``onnxscript.rewriter`` as one pass."""
-
-    def __init__(self, name: str, rules: Sequence[RewriteRule], *, needs_shapes: bool = False) -> None:
-        super().__init__()
-        self._rules = RewriteRuleSet(rules)
-        self.name = name
-        self.needs_shapes = needs_shapes
-
-    def rewrite(self, editor: Editor) -> int:
-        """Applies the rules to all graphs."""
-        return int(self._rules.apply_to_model(editor.model))
