@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -97,8 +98,24 @@ def find(softmax: ir.Node, shapes: Shapes) -> Found | None:
     found = _assembled(mixed, (parted, key, value), scores, shapes=shapes, scale=scores.scale * q_scale * k_scale)
     if found is None:
         return None
+    if _depends([scores.masking.added, scores.masking.condition], nodes):
+        return None
     complete = Found(**{**vars(found), "nodes": tuple(dict.fromkeys((*nodes, found.root)))})
     return complete if _alone(complete) else None
+
+
+def _depends(values: Sequence[ir.Value | None], nodes: Sequence[ir.Node]) -> bool:
+    """Whether a mask is made from what the attention computes, the length of its cache say: it would read itself."""
+    inside, seen = set(nodes), set[ir.Node]()
+    waiting = [node for value in values if value is not None and (node := value.producer()) is not None]
+    while waiting:
+        node = waiting.pop()
+        if node in inside:
+            return True
+        if node not in seen:
+            seen.add(node)
+            waiting += node.predecessors()
+    return False
 
 
 def _alone(found: Found) -> bool:

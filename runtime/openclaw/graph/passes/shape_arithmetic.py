@@ -9,6 +9,8 @@ is wherever an element equals the dimension of the data at the same place, which
 One more element may be told as -1 if all others are positive numbers: with a 0 among them -1 has no value, and a
 batch may be empty. Which elements equal which dimensions is proved by ``symbolic``; elements that are given as 0 or -1
 keep their meaning. An Expand to the shape that its input has anyway is left out.
+
+A size that is asked of an inner tensor, and is that of an input or a sum of such, is asked of the inputs instead.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import onnx_ir as ir
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.dimensions import Dim, Dims, reshaped, same, same_shape
 from openclaw.graph.passes.editing import Editor, constant
-from openclaw.graph.passes.matching import integer
+from openclaw.graph.passes.matching import integer, made_by
 from openclaw.graph.passes.no_operation import bypass
 from openclaw.graph.passes.symbolic import Shapes
 
@@ -46,7 +48,7 @@ def _rewrite(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
         if source is not None and output is not None and same_shape(source, output):
             return int(bypass(node, editor))
         return 0
-    return _fold(node, shapes, editor)
+    return _fold(node, shapes, editor) or _from_inputs(node, shapes, editor)
 
 
 def _fold(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
@@ -68,6 +70,45 @@ def _fold(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
         graph.remove(node, safe=True)
         editor.forget(inputs)
     return 1
+
+
+def _from_inputs(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
+    """Takes a size of an inner tensor from the model's inputs instead: then the tensor is free to disappear."""
+    shape = made_by(node.inputs[0], "Shape") if node.op_type == "Gather" else None
+    known = shapes.elements(node.outputs[0])
+    if shape is None or known is None or len(known[0]) != 1 or node.outputs[0].is_graph_output():
+        return 0
+    source, size = shape.inputs[0], known[0][0]
+    if source is None or source.is_graph_input() or not isinstance(size, ir.SymbolicDim):
+        return 0
+    names = [ir.SymbolicDim(name) for name in sorted(size.free_symbols())]
+    total: Dim = 0
+    for name in names:
+        total = total + name
+    places = [_place(name, shapes, editor.model) for name in names]
+    if not same(total, size) or not 1 <= len(places) <= 3 or any(place is None for place in places):
+        return 0
+    new, parts = [], []
+    for value, axis in (place for place in places if place is not None):
+        index = editor.constant(np.full((1,) if known[1] else (), axis, np.int64), "axis", near=node)
+        whole = editor.node("Shape", [value], like=node)
+        part = editor.node("Gather", [whole.outputs[0], index], attributes={"axis": 0}, like=node)
+        new += [whole, part]
+        parts.append(part.outputs[0])
+    while len(parts) > 1:
+        new.append(editor.node("Add", parts[:2], like=node))
+        parts = [new[-1].outputs[0], *parts[2:]]
+    editor.replace([node], new, results={node.outputs[0]: parts[0]})
+    return 1
+
+
+def _place(name: ir.SymbolicDim, shapes: Shapes, model: ir.Model) -> tuple[ir.Value, int] | None:
+    """The first input of the model and its axis that have the size ``name``."""
+    for value in model.graph.inputs:
+        for axis, dim in enumerate(shapes.dims(value) or ()):
+            if same(dim, name):
+                return value, axis
+    return None
 
 
 def _reshape(node: ir.Node, shapes: Shapes, editor: Editor) -> int:

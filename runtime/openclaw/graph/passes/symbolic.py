@@ -253,6 +253,20 @@ class Shapes:
             sizes[axis] = self._part(dims[axis], start, end)
         self._set_dims(node.outputs[0], tuple(sizes))
 
+    def _append(self, node: ir.Node) -> None:
+        """The shape of what a Concat joins: sizes add up along its axis, in names too."""
+        shapes = [self.dims(value) for value in node.inputs]
+        known = [dims for dims in shapes if dims is not None]
+        axis = integer(node, "axis", 0)
+        if len(known) < len(shapes) or not known or not -len(known[0]) <= axis < len(known[0]):
+            return
+        total = known[0][axis]
+        for dims in known[1:]:
+            total = total + dims[axis]
+        sizes = list(known[0])
+        sizes[axis] = total
+        self._set_dims(node.outputs[0], tuple(sizes))
+
     def _part(self, dim: Dim, start: Dim, end: Dim) -> Dim:
         if isinstance(dim, int) and isinstance(start, int) and isinstance(end, int):
             return max(clamped(end, dim) - clamped(start, dim), 0)
@@ -271,6 +285,9 @@ class Shapes:
         output = node.outputs[0]
         if node.op_type == "Slice":
             self._cut(node)
+            return
+        if node.op_type == "Concat":
+            self._append(node)
             return
         if node.op_type == "ConstantOfShape":
             known = self.elements(node.inputs[0])
@@ -294,7 +311,7 @@ def _attrs(node: ir.Node) -> Sequence[ir.Attr]:
     return tuple(node.attributes.values())
 
 
-_SHAPED_BY_INPUT = frozenset({"Reshape", "Expand", "ConstantOfShape", "Slice"})
+_SHAPED_BY_INPUT = frozenset({"Reshape", "Expand", "ConstantOfShape", "Slice", "Concat"})
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "And", "Or", "Equal", "Less", "Greater"})
 _KEEP_SHAPE = frozenset({"Gelu", "BiasGelu", "FastGelu", "QuickGelu", "SkipLayerNormalization"})
 # The input that the size of the last axis comes from.
