@@ -4,8 +4,10 @@ transformers. What changes the answers does not count.
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,11 +68,17 @@ def _transformers(family: Family, path: Path, *, small: bool) -> Iterator[tuple[
     logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
     heads, width = kind.small if small else kind.whole
     for level in (0, 1, 2):
-        try:
-            made = optimizer.optimize_model(
-                str(path), model_type=kind.name, num_heads=heads, hidden_size=width, opt_level=level, use_gpu=False
-            )
-        except Exception:
-            # It raises whatever its fusions do on graphs that they were not written for.
-            continue
-        yield f"transformers, level {level}", made.model
+        with warnings.catch_warnings():
+            # It leaves a temporary folder to the garbage collector, which warns of it.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                made = optimizer.optimize_model(
+                    str(path), model_type=kind.name, num_heads=heads, hidden_size=width, opt_level=level, use_gpu=False
+                )
+            except Exception:
+                # It raises whatever its fusions do on graphs that they were not written for.
+                continue
+            model = made.model
+            del made
+            gc.collect()
+        yield f"transformers, level {level}", model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,7 +27,7 @@ class Case(_Part):
     """Latencies at one batch: by form, seconds of a run, one figure a round; rounds are the same ones for all."""
 
     batch: int
-    seconds: Mapping[str, Sequence[float]]
+    seconds: Mapping[str, tuple[float, ...]]
 
 
 class Tried(_Part):
@@ -60,7 +60,7 @@ class Optimized(_Part):
     nodes: int
     agreement: Mapping[str, float]
     labels: float | None = None
-    tried: Sequence[Tried] = ()
+    tried: tuple[Tried, ...] = ()
 
 
 class FamilyRecord(_Part):
@@ -80,7 +80,7 @@ class FamilyRecord(_Part):
     origin: Origin
     bytes: int
     nodes: Mapping[str, int]
-    cases: Sequence[Case]
+    cases: tuple[Case, ...]
     forms: Mapping[str, Optimized]
     labels: float | None = None
     errors: Mapping[str, str] = Field(default_factory=dict)
@@ -101,8 +101,8 @@ class RowRecord(_Part):
 class Stream(_Part):
     """Frames through a process of its own: rate, and the most memory it ever had."""
 
-    frames_per_second: Sequence[float]
-    peak_bytes: Sequence[int]
+    frames_per_second: tuple[float, ...]
+    peak_bytes: tuple[int, ...]
 
 
 class Throughput(_Part):
@@ -138,7 +138,7 @@ class Results(_Part):
     rows: Mapping[str, RowRecord] = Field(default_factory=dict)
     throughput: Throughput | None = None
     effort: Effort | None = None
-    left_out: Sequence[str] = ()
+    left_out: tuple[str, ...] = ()
 
     def joined(self, earlier: Results) -> Results:
         """With what an earlier run measured and this one did not."""

@@ -131,7 +131,7 @@ class Run:
             rows=self.rows,
             throughput=self.throughput,
             effort=self.took,
-            left_out=self.left_out,
+            left_out=tuple(self.left_out),
         )
 
     def measure(self) -> None:
@@ -187,7 +187,7 @@ class Run:
                 "batched": (exported, "plain", _BATCH),
                 "ours": (optimized, "pipeline", _BATCH),
             }
-            found = _streams(ways, threads=self.threads, rounds=1 if small else 5, seconds=0.3 if small else 4.0)
+            found = streams(ways, threads=self.threads, rounds=1 if small else 5, seconds=0.3 if small else 4.0)
             self.throughput = Throughput(origin=origin, batch=_BATCH, **found)
 
 
@@ -212,7 +212,7 @@ class _LeftOut:
         return True
 
 
-def _streams(
+def streams(
     ways: Mapping[str, tuple[Path, str, int]], *, threads: int, rounds: int, seconds: float
 ) -> dict[str, Stream]:
     """Each way in a process of its own, by turns."""
@@ -229,7 +229,7 @@ def _streams(
             told = json.loads(done.stdout)
             rates[name].append(told["frames_per_second"])
             peaks[name].append(told["peak_bytes"])
-    return {name: Stream(frames_per_second=rates[name], peak_bytes=peaks[name]) for name in ways}
+    return {name: Stream(frames_per_second=tuple(rates[name]), peak_bytes=tuple(peaks[name])) for name in ways}
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Session:
             origin=self.origin,
             bytes=model.ByteSize(),
             nodes=counted,
-            cases=cases,
+            cases=tuple(cases),
             forms={form: told for form, (_, told) in forms.items()},
             labels=labelled(family, engines[DEFAULT]),
             errors=errors,
@@ -127,7 +127,7 @@ class Session:
             nodes=nodes.count(result.model),
             agreement=agreement(open_engine(model, self.threads), engine, held_out),
             labels=labelled(family, engine),
-            tried=[
+            tried=tuple(
                 Tried(
                     name=each.name,
                     precision=each.precision,
@@ -138,13 +138,13 @@ class Session:
                     accuracy=each.accuracy.values if each.accuracy else {},
                 )
                 for each in report.candidates
-            ],
+            ),
         )
 
     def _case(self, family: Family, engines: Mapping[str, Engine], batch: int) -> Case:
         self.say(f"{family.name}: timing {', '.join(engines)} by turns, batch {batch}")
         feeds = family.feeds(batch, small=self.effort.small)
-        return Case(batch=batch, seconds=compare(engines, feeds, plan=self.effort.plan, seed=batch))
+        return Case(batch=batch, seconds=timed(engines, feeds, self.effort.plan))
 
     def row(self, row: Row) -> RowRecord:
         """A row of the table of gaps, alone."""
@@ -160,10 +160,15 @@ class Session:
             pattern=row.pattern,
             origin=self.origin,
             nodes={"exported": nodes.count(model), FP32: nodes.count(result.model)},
-            case=Case(batch=1, seconds=compare(engines, [feed], plan=self.effort.plan, seed=0)),
+            case=Case(batch=1, seconds=timed(engines, [feed], self.effort.plan)),
             kept=result.report.kept,
             relative=metrics.relative(*answers),
         )
+
+
+def timed(engines: Mapping[str, Engine], feeds: Sequence[Feed], plan: Plan) -> dict[str, tuple[float, ...]]:
+    """Seconds of a run of each form, by turns: one figure a round."""
+    return {form: tuple(rounds) for form, rounds in compare(engines, feeds, plan=plan, seed=0).items()}
 
 
 def data(family: Family, *, small: bool) -> tuple[Sequence[Feed], Sequence[Feed]]:
