@@ -148,6 +148,7 @@ def test_the_key_tells_apart_everything_that_decides(tmp_path: Path) -> None:
         {"shapes": {"x": (2, 16)}},
         {"target_latency": 0.1},
         {"only": ("fewer",)},
+        {"time_limit": 50.0},
     ]
     keys = [key(options=checked(**{**arguments, **change})) for change in changes]  # type: ignore[arg-type]
     keys += [

@@ -1,5 +1,6 @@
 """``openclaw.optimize`` from end to end: what is kept, what is refused, and what comes out of bad models."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -348,6 +349,7 @@ def test_a_model_that_cannot_run_is_refused_with_a_sentence(model: onnx.ModelPro
     [
         ({"precision": "int7"}, "precision: it is 'int7'; allowed: auto, fp32, int8, int4, bf16"),
         ({"target_latency": 0}, "target_latency: it is 0 s and must be above 0"),
+        ({"time_limit": 0}, "time_limit: it is 0 s and must be above 0"),
         ({"threads": 0}, "threads: it is 0; allowed is 1 and more"),
         ({"only": ["none"]}, "only: there is no recipe 'none'; there are "),
         ({"metric": "numpy:mean"}, "metric: say with the accuracy budget what it must reach"),
@@ -360,6 +362,20 @@ def test_an_argument_that_cannot_be_is_refused_by_its_name(arguments: dict[str, 
     with pytest.raises(ConfigInvalid) as caught:
         optimize(models.mlp(), **arguments)  # type: ignore[arg-type]
     assert str(caught.value).startswith(told)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_there_is_no_time_for_is_left_out_and_what_was_tried_is_still_judged(recipes: Callable[..., None]) -> None:
+    def takes(material: Material, judge: Judge) -> Made:
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:
+            judge(material.exported)
+        return Made(once())
+
+    recipes(Recipe("takes", "fp32", takes), recipe("late", off_by(1.001), "int8"))
+    result = optimize(models.wasteful(), shapes=SLOW, precision="int8", time_limit=3.0)
+    assert result.report.kept == "takes"
+    assert outcome(result.report, "late") == ("not applicable", "there was no time left to try it (time limit 3 s)")
 
 
 def test_calibration_data_may_be_arrays(recipes: Callable[..., None]) -> None:

@@ -18,7 +18,7 @@ from openclaw.optimizer.feeds import Inputs, Shapes, guess_shapes, other_sizes, 
 from openclaw.optimizer.lossless import equal
 from openclaw.optimizer.recipe import Feed
 
-JUDGE_SECONDS = 8.0
+JUDGE_SECONDS = 5.0
 """What one pass of the exported model over the data that judges may take; beyond, a random part of it judges."""
 JUDGE_FEEDS, CALIBRATION_FEEDS, TIMED_SHAPES = 16, 16, 3
 HELD_OUT, RANDOM = "held-out data", "random inputs"

@@ -55,6 +55,7 @@ _OPTIONS = {
     "shapes": "--shape",
     "target_latency": "--target-latency",
     "threads": "--threads",
+    "time_limit": "--time-limit",
 }
 
 
@@ -89,6 +90,7 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
 @click.option("--target-latency", type=float, metavar="SECONDS", help="Take the most exact form that meets it.")
 @click.option("--shape", "shapes", type=_Shape(), multiple=True, help="What to time on; once for every input.")
 @click.option("--threads", type=int, help="Threads of one inference. [default: the cores of this process]")
+@click.option("--time-limit", type=float, default=110.0, show_default=True, help="Seconds it may take; see the docs.")
 @click.option("--only", multiple=True, metavar="RECIPE", help="Try this recipe; may be given several times.")
 @click.option("--cache", metavar="DIR|URI|off", help="Earlier results. [default: optimized/ in OPENCLAW_CACHE_DIR]")
 @click.option(

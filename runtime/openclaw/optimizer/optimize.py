@@ -30,6 +30,7 @@ def optimize(
     target_latency: float | None = None,
     threads: int | None = None,
     only: Sequence[str] = (),
+    time_limit: float = options.TIME_LIMIT,
     cache: str | Path | None = None,
     progress: Watcher | None = None,
 ) -> Result:
@@ -49,6 +50,8 @@ def optimize(
         target_latency: seconds; the most exact form that meets it is taken.
         threads: that one inference may use; by default the whole cores granted to this process.
         only: names of recipes to try, by default all.
+        time_limit: seconds after which no further recipe is begun, such that what was is timed within them; on slow
+            machines and for large models the last recipes are then left out. ``math.inf``: try all.
         cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
         progress: is told what is going on.
 
@@ -66,6 +69,7 @@ def optimize(
         shapes=shapes,
         target_latency=target_latency,
         only=only,
+        time_limit=time_limit,
     )
     store = None if cache is None else Cache(cache)
     found = sources.read(source)

@@ -20,6 +20,8 @@ Calibration = str | Path | Mapping[str, Array]
 
 PRECISIONS = ("auto", "fp32", "int8", "int4", "bf16")
 SEED = 0
+TIME_LIMIT = 110.0
+"""Seconds that an optimization may take by default."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Options:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     target_latency: float | None = None
     only: tuple[str, ...] = ()
+    time_limit: float = TIME_LIMIT
     seed: int = SEED
 
     @property
@@ -58,6 +61,7 @@ class Options:
             "shapes": {name: list(shape) for name, shape in (self.shapes or {}).items()},
             "target_latency": self.target_latency,
             "only": sorted(self.only),
+            "time_limit": str(self.time_limit),
             "seed": self.seed,
         }
 
@@ -71,12 +75,15 @@ def checked(
     shapes: Mapping[str, Sequence[int]] | None,
     target_latency: float | None,
     only: Sequence[str],
+    time_limit: float = TIME_LIMIT,
 ) -> Options:
     """The options of ``optimize``'s arguments; raises ConfigInvalid for what cannot be."""
     if precision not in PRECISIONS:
         raise ConfigInvalid(f"precision: it is {precision!r}; allowed: {', '.join(PRECISIONS)}")
     if target_latency is not None and not target_latency > 0:
         raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
+    if not time_limit > 0:
+        raise ConfigInvalid(f"time_limit: it is {time_limit} s and must be above 0")
     own = accuracy.load_metric(metric) if isinstance(metric, str) else metric
     if own is not None and accuracy_budget is None:
         raise ConfigInvalid("metric: say with the accuracy budget what it must reach, as metric>=0.98")
@@ -87,6 +94,7 @@ def checked(
         shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
         target_latency=target_latency,
         only=tuple(only),
+        time_limit=time_limit,
     )
 
 

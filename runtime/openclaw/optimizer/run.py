@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,8 @@ from openclaw.optimizer.trial import Outcome, Trial
 
 FINALISTS = 3
 """Candidates of lower precision that come to the final, beside those that cost no accuracy."""
+TRYING = 0.65
+"""The part of the time limit in which recipes are begun."""
 
 
 class Run:
@@ -39,6 +43,7 @@ class Run:
     def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher) -> None:
         self._source, self._options, self._machine, self._watcher = source, options, machine, watcher
         self._notes: list[str] = []
+        self._start = time.perf_counter()
 
     def result(self) -> Result:
         """Runs it; raises as ``optimize``."""
@@ -141,6 +146,7 @@ class Run:
         for recipe in recipes:
             self._watcher.now(recipe.name)
             reason = candidates.unseen(recipe, has_data=bool(base.calibration), asked=self._options.asked)
+            reason = reason or self._late()
             one = Trial(recipe) if reason else trial.attempt(recipe, material, base, known=known)
             if reason:
                 one.end("not applicable", reason)
@@ -149,6 +155,13 @@ class Run:
             trials.append(one)
             self._watcher.finished(_line(one))
         return self._selected(trials, base)
+
+    def _late(self) -> str | None:
+        """Why no further recipe is begun, or None: what is left of the time belongs to the final."""
+        limit = self._options.time_limit
+        if time.perf_counter() - self._start < TRYING * limit:
+            return None
+        return f"there was no time left to try it (time limit {limit:g} s)"
 
     def _material(self, base: Bench, folder: Path) -> Material:
         exported = self._source.model
@@ -258,7 +271,9 @@ class Run:
 
 def _gain(one: Trial) -> str:
     ratio = one.ratio
-    text = f"{ratio.median:.3f} of the default's latency ({ratio.lower:.3f} to {ratio.upper:.3f})"
+    # Of fewer rounds than can show anything there are no bounds.
+    bounds = f" ({ratio.lower:.3f} to {ratio.upper:.3f})" if math.isfinite(ratio.upper) else ""
+    text = f"{ratio.median:.3f} of the default's latency{bounds}"
     measured = {} if one.verdict is None else one.verdict.values
     values = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
     return f"{text}, {values}" if values else text

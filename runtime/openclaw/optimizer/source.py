@@ -188,6 +188,4 @@ def _no_tensor(value: onnx.ValueInfoProto, kind: str) -> str | None:
 def _no_rank(value: onnx.ValueInfoProto, kind: str) -> str | None:
     if value.type.tensor_type.HasField("shape"):
         return None
-    return (
-        f"{kind} {value.name!r} may have any number of dimensions; say with shapes how many (--shape {value.name}=...)"
-    )
+    return f"{kind} {value.name!r} may have any number of dimensions, so nobody knows what to run the model on"
