@@ -64,8 +64,8 @@ def assert_same_answers(before: onnx.ModelProto, after: onnx.ModelProto, feed: F
     onnxruntime without its own optimizations decides what is right where it runs ``before``; it has no convolutions in
     64 bits. ``onnx.reference`` is asked where it agrees on ``before``: it fails on some empty tensors, lacks defaults
     of ConvTranspose, and reads BatchNormalization of opsets before 14 otherwise. Of operators outside the standard only
-    onnxruntime has kernels. ``rounding`` is an absolute difference that does not count, which only a caller can know who
-    knows how large the values on the way are.
+    onnxruntime has kernels. ``rounding`` is an absolute difference that does not count: a caller may know how
+    large the values on the way are.
     """
     names = [output.name for output in before.graph.output]
     wanted: list[Array] | None = None
