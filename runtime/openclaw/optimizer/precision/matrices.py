@@ -30,7 +30,7 @@ from openclaw.optimizer.precision.lowering import Lowering
 from openclaw.optimizer.precision.observing import observe
 from openclaw.optimizer.precision.preparing import prepared
 from openclaw.optimizer.precision.scaling import Choice, Observed, bias_correction, choose
-from openclaw.optimizer.precision.sensitivity import MEASURING_SECONDS, WITHIN, fall_back, measure
+from openclaw.optimizer.precision.sensitivity import WITHIN, fall_back, within_budget
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 NONE: frozenset[str] = frozenset()
@@ -188,18 +188,7 @@ def _fewest_smoothed(judging: _Judging, every: frozenset[str]) -> Form:
 
 def _fewest_floats(judging: _Judging, smoothed: frozenset[str]) -> Form:
     """The form with the fewest groups in float that holds; raises NotApplicable if none does."""
-    names = frozenset(judging.quantizer.names)
-    harms = measure(
-        judging.quantizer.harms,
-        lambda name: judging(Form(floats=names - {name}, smoothed=smoothed)),
-        seconds=MEASURING_SECONDS,
-    )
-    found = fall_back(harms, lambda floats: judging(Form(floats=floats, smoothed=smoothed)))
-    if found is None:
-        used = judging(Form(smoothed=smoothed))
-        raise NotApplicable(
-            f"it breaks the accuracy budget ({used:.3g} times what it allows), even with layers in float"
-        )
+    found = within_budget(judging.quantizer.harms, lambda floats: judging(Form(floats=floats, smoothed=smoothed)))
     return Form(floats=frozenset(found.floats), smoothed=smoothed)
 
 

@@ -45,13 +45,18 @@ def observe(
     try:
         session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for feed in feeds[:MAX_FEEDS]:
-            values: Mapping[str, Array] = dict(zip(computed, session.run(computed, dict(feed)), strict=True))
+            values: Mapping[str, Array] = _run(session, computed, feed)
             for name, gathering in gathered.items():
                 gathering.add(values[name] if name in values else feed[name], len(feeds))
     except Exception as error:
         # onnxruntime's exceptions have no common base below Exception.
         raise NotApplicable(f"the model cannot be run on the calibration data: {error}") from error
     return {name: found for name, gathering in gathered.items() if (found := gathering.observed()) is not None}
+
+
+def _run(session: onnxruntime.InferenceSession, names: Sequence[str], feed: Feed) -> dict[str, Array]:
+    # onnxruntime takes no names at all for all of them.
+    return dict(zip(names, session.run(names, dict(feed)), strict=True)) if names else {}
 
 
 class _Gathering:

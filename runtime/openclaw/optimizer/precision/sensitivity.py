@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from openclaw.errors import NotApplicable
+
 WITHIN = 0.9
 """The share of the budget that may be used up on calibration data: held-out data is a little harder."""
 
@@ -104,6 +106,26 @@ def fall_back(
             break
         search.holds([other for other in search.best.floats if other != name])
     return search.best
+
+
+def within_budget(estimates: Mapping[str, float], judge: Judged) -> Fallback:
+    """Judges the form with every layer lowered, and takes layers back to float if it breaks the budget.
+
+    Raises:
+        NotApplicable: nothing held.
+    """
+    whole = judge(frozenset())
+    if whole <= WITHIN:
+        return Fallback((), whole, 1)
+    every = frozenset(estimates)
+    harms = measure(estimates, lambda name: judge(every - {name}), seconds=MEASURING_SECONDS)
+    found = fall_back(harms, judge)
+    if found is None:
+        raise NotApplicable(
+            f"it uses up {whole:.3g} of the accuracy budget, {WITHIN:g} is allowed on calibration data, "
+            "and no choice of layers in float holds it"
+        )
+    return found
 
 
 def _between(low: int, high: int, count: int) -> int:

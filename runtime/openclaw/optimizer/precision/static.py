@@ -20,7 +20,7 @@ from openclaw.errors import NotApplicable
 from openclaw.optimizer.precision.instructions import kind_of
 from openclaw.optimizer.precision.preparing import prepared
 from openclaw.optimizer.precision.quiet import quietly
-from openclaw.optimizer.precision.sensitivity import MEASURING_SECONDS, WITHIN, Fallback, fall_back, measure
+from openclaw.optimizer.precision.sensitivity import within_budget
 from openclaw.optimizer.recipe import Feed, Judge, Made, Material, Recipe
 
 # Operators with an 8-bit kernel, or that only move values. Those left out would be computed in float between a pair.
@@ -132,24 +132,9 @@ def make(material: Material, judge: Judge, *, method: str) -> Made:
         quantizer = Quantizer(material, method)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise NotApplicable(f"onnxruntime's calibration does not take this model: {error}") from error
-    found = within_budget(quantizer, judge)
+    found = within_budget(estimates(quantizer.layers), lambda floats: judge(quantizer.form(floats)))
     notes: dict[str, object] = {"layers": len(quantizer.layers), "float layers": list(found.floats)}
     return Made(quantizer.form(frozenset(found.floats)), notes)
-
-
-def within_budget(quantizer: Quantizer, judge: Judge) -> Fallback:
-    """The fewest layers in float that hold; raises NotApplicable if none does."""
-    everything = frozenset(quantizer.layers)
-    whole = judge(quantizer.form(frozenset()))
-    if whole <= WITHIN:
-        return Fallback((), whole, 1)
-    harms = measure(
-        estimates(quantizer.layers), lambda name: judge(quantizer.form(everything - {name})), seconds=MEASURING_SECONDS
-    )
-    found = fall_back(harms, lambda floats: judge(quantizer.form(floats)))
-    if found is None or len(found.floats) == len(quantizer.layers):
-        raise NotApplicable(f"it breaks the accuracy budget ({whole:.2g} of it used up) even with layers in float")
-    return found
 
 
 def estimates(layers: Sequence[str]) -> dict[str, float]:
