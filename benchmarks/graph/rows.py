@@ -147,6 +147,60 @@ _CONVOLUTIONS = (
     Row("conv-chain", "Conv 1×1 → Conv 1×1", ("conv-chain",), _linear_chain),
 )
 
-_MATRICES: tuple[Row, ...] = ()
+_TOKENS = (1, 128, 384)
+
+
+def _projections() -> onnx.ModelProto:
+    """Queries, keys and values of 128 tokens, 384 wide, from one tensor."""
+    draw = Drawing()
+    outputs = {}
+    for name in "qkv":
+        product = draw.add("MatMul", "x", draw.normal(384, 384, scale=384**-0.5))
+        outputs[name] = draw.add("Tanh", draw.add("Add", product, draw.normal(384, scale=0.1)))
+    return _model(draw, outputs, x=_TOKENS, shapes=dict.fromkeys(outputs, _TOKENS))
+
+
+def _expansion() -> onnx.ModelProto:
+    """Dense layers with nothing in between and more in the middle than outside, as after an adapter is trained."""
+    draw, x = Drawing(), "x"
+    for _ in range(2):
+        for inner, outer in ((384, 1536), (1536, 384)):
+            product = draw.add("MatMul", x, draw.normal(inner, outer, scale=inner**-0.5))
+            x = draw.add("Add", product, draw.normal(outer, scale=0.1))
+        x = draw.add("Relu", x)
+    return _model(draw, {"y": x}, x=_TOKENS, shapes={"y": _TOKENS})
+
+
+def _dense() -> onnx.ModelProto:
+    """Four dense layers with ReLU over 128 tokens."""
+    draw, x = Drawing(), "x"
+    for _ in range(4):
+        product = draw.add("MatMul", x, draw.normal(384, 384, scale=384**-0.5))
+        x = draw.add("Relu", draw.add("Add", product, draw.normal(384, scale=0.1)))
+    return _model(draw, {"y": x}, x=_TOKENS, shapes={"y": _TOKENS})
+
+
+def _attention() -> onnx.ModelProto:
+    """Attention over 128 tokens with 12 heads and no mask, the root of the scale on both factors."""
+    draw, heads, size = Drawing(), 12, 32
+    parts = []
+    for order in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)):
+        product = draw.add("MatMul", "x", draw.normal(384, 384, scale=384**-0.5))
+        layer = draw.add("Add", product, draw.normal(384, scale=0.1))
+        split = draw.add("Reshape", layer, draw.integers(0, 0, heads, size))
+        parts.append(draw.add("Transpose", split, perm=list(order)))
+    root = draw.constant(size**-0.25)
+    scores = draw.add("MatMul", draw.add("Mul", parts[0], root), draw.add("Mul", parts[1], root))
+    heard = draw.add("MatMul", draw.add("Softmax", scores, axis=-1), parts[2])
+    y = draw.add("Reshape", draw.add("Transpose", heard, perm=[0, 2, 1, 3]), draw.integers(0, 0, heads * size))
+    return _model(draw, {"y": y}, x=_TOKENS, shapes={"y": _TOKENS})
+
+
+_MATRICES = (
+    Row("matmul-siblings", "MatMuls on one input (Q/K/V)", ("matmul-siblings",), _projections),
+    Row("matmul-chain", "MatMul → MatMul", ("matmul-chain",), _expansion),
+    Row("matmul-bias", "3-D MatMul → Add", ("matmul-bias",), _dense),
+    Row("attention", "attention without a mask", ("attention", "attention-projection"), _attention),
+)
 
 ROWS: tuple[Row, ...] = (*_CONVOLUTIONS, *_MATRICES)

@@ -3,9 +3,9 @@
     x W + b  =  Reshape(Gemm(Reshape(x, (-1, k)), W, b), (..., n))
 
 onnxruntime joins MatMul and Add only for matrices; Gemm adds the bias while a result is still in registers, for two
-Reshapes that move nothing. Whether that pays depends on shapes and machine, so measuring decides. Where the leading
-dimensions are not known in numbers, the last Reshape copies what is not flattened: it takes all but one from the
-shape that is known, and that one may not be empty.
+Reshapes that move nothing. Whether that pays depends on shapes and machine, so measuring decides. One leading dimension
+may be free, and is what is left of the rows; with more of them the shape is taken from x when the model runs, a 0 in
+it for a dimension that is empty (which Reshape can be told from opset 14 on).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, constant, real_constant
+from openclaw.graph.passes.editing import Attribute, Editor, constant, real_constant
 from openclaw.graph.passes.flat_gemm import FLAT
 from openclaw.graph.passes.matching import enclosed, in_order, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
@@ -48,7 +48,10 @@ class MatMulBias(NodePass):
     def _flatten(self, node: ir.Node, product: ir.Node, row: ir.Value, *, editor: Editor) -> bool:
         source, weight = product.inputs[0], product.inputs[1]
         dims, matrix = self._shapes.dims(source), constant(weight)
-        if dims is None or matrix is None or weight is None or 0 in matrix.shape:
+        if dims is None or matrix is None or weight is None or 0 in matrix.shape or 0 in dims:
+            return False
+        open_sizes = [dim for dim in dims[:-1] if not isinstance(dim, int)]
+        if len(open_sizes) > 1 and editor.opset < 14:
             return False
         stem = node.name or "flat"
         width = np.array([-1, matrix.shape[0]], np.int64)
@@ -56,8 +59,8 @@ class MatMulBias(NodePass):
         gemm = editor.node("Gemm", [joining.outputs[0], weight, row], like=node)
         gemm.meta[FLAT] = True
         new = [joining, gemm]
-        open_sizes = [dim for dim in dims[:-1] if not isinstance(dim, int)]
-        if not open_sizes or (len(open_sizes) == 1 and 0 not in dims):
+        attributes: dict[str, Attribute] = {}
+        if len(open_sizes) <= 1:
             told = [dim if isinstance(dim, int) else -1 for dim in dims[:-1]]
             target = editor.constant(np.array([*told, matrix.shape[1]], np.int64), f"{stem}/shape", near=node)
         else:
@@ -67,8 +70,8 @@ class MatMulBias(NodePass):
             last = editor.constant(np.array([matrix.shape[1]], np.int64), f"{stem}/width", near=node)
             whole = editor.node("Concat", [leading.outputs[0], last], attributes={"axis": 0}, like=node)
             new += [lead, leading, whole]
-            target = whole.outputs[0]
-        parting = editor.node("Reshape", [gemm.outputs[0], target], like=node)
+            target, attributes = whole.outputs[0], {"allowzero": 1}
+        parting = editor.node("Reshape", [gemm.outputs[0], target], attributes=attributes, like=node)
         results = {node.outputs[0]: parting.outputs[0]}
         editor.replace(in_order([product, node]), [*new, parting], results=results)
         return True
