@@ -46,6 +46,14 @@ def ways(family: Family, model: onnx.ModelProto, feed: Feed, *, small: bool, thr
     return found
 
 
+def loaded(model: onnx.ModelProto) -> int:
+    """How many nodes are left of a file once onnxruntime has loaded it, before it turns to this machine's layouts."""
+    with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
+        path = Path(folder) / "given.onnx"
+        onnx.save(model, path)
+        return count(_extended(path))
+
+
 def _extended(path: Path) -> onnx.ModelProto:
     """What the highest level that no layout of this machine is baked into leaves."""
     options = onnxruntime.SessionOptions()
@@ -67,7 +75,7 @@ def _transformers(family: Family, path: Path, *, small: bool) -> Iterator[tuple[
     # It tells every fusion that it does not find.
     logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
     heads, width = kind.small if small else kind.whole
-    for level in (0, 1, 2):
+    for level in (0, 2):
         with warnings.catch_warnings():
             # It leaves a temporary folder to the garbage collector, which warns of it.
             warnings.simplefilter("ignore", ResourceWarning)

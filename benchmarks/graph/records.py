@@ -49,7 +49,7 @@ class Optimized(_Part):
         kept: the candidate's name; None: the exported model.
         seconds: that it took.
         bytes: of the result.
-        nodes: of the result's main graph and those inside it.
+        nodes: of the result's main graph and those inside it, and ``loaded`` how many onnxruntime then runs.
         agreement: with the exported model's answers on inputs that the optimizer never saw, by metric.
         labels: top-1 accuracy on labelled data, where there is such.
     """
@@ -58,6 +58,7 @@ class Optimized(_Part):
     seconds: float
     bytes: int
     nodes: int
+    loaded: int
     agreement: Mapping[str, float]
     labels: float | None = None
     tried: tuple[Tried, ...] = ()

@@ -97,10 +97,21 @@ def _nodes(results: Results) -> Iterator[str]:
         best = best_of_onnxruntime(record)
         way = next(name for name, count in record.nodes.items() if count == best and name != "exported")
         ours = record.forms[FP32]
-        rows.append([record.title, str(record.nodes["exported"]), f"{best} ({way})", str(ours.nodes), ours.kept or ""])
+        rows.append(
+            [
+                record.title,
+                str(record.nodes["exported"]),
+                f"{best} ({way})",
+                str(ours.nodes),
+                str(ours.loaded),
+                ours.kept or "",
+            ]
+        )
     if rows:
         yield "## Nodes, in files that any machine can run\n"
-        yield _markdown(["Model", "Exported", "onnxruntime's best", "Ours, fp32", "What was kept"], rows)
+        yield _markdown(
+            ["Model", "Exported", "onnxruntime's best", "Ours, fp32", "Ours, loaded", "What was kept"], rows
+        )
 
 
 def _rows(results: Results) -> Iterator[str]:

@@ -25,6 +25,7 @@ from openclaw.optimizer.timing import Plan, compare
 BUDGETS = {"minilm": "cosine>=0.99,cosine-worst>=0.98", "digits": "top1>=0.998"}
 """The issue's own; random weights agree as they may, and are only reported."""
 ANY = "cosine>=0"
+_LIMIT, _LIMIT_WITHOUT_TARGET = 100.0, 40.0  # seconds of one optimization, so that all of it ends in its time
 _CALIBRATION, _HELD_OUT = 32, 32  # random feeds, where there is nothing better
 _SEED_OF_HELD_OUT = 1_000
 
@@ -117,6 +118,7 @@ class Session:
                     "accuracy_budget": BUDGETS.get(family.name, ANY) if not self.effort.small else ANY,
                     "only": self.effort.only,
                 }
+            arguments["time_limit"] = _LIMIT if len(family.batches) > 1 else _LIMIT_WITHOUT_TARGET
             result = optimize(model, shapes=shapes, threads=self.threads, **arguments)  # type: ignore[arg-type]  # the dictionary above
         engine = open_engine(result.model, self.threads)
         report = result.report
@@ -125,6 +127,7 @@ class Session:
             seconds=report.seconds,
             bytes=result.model.ByteSize(),
             nodes=nodes.count(result.model),
+            loaded=nodes.loaded(result.model),
             agreement=agreement(open_engine(model, self.threads), engine, held_out),
             labels=labelled(family, engine),
             tried=tuple(
