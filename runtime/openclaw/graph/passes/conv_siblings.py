@@ -33,13 +33,18 @@ class ConvSiblings(GraphPass):
         found: dict[_Form, list[linear.Linear]] = {}
         for graph in editor.model.graphs():
             for node in graph:
-                layer = linear.read(node) if node.op_type == "Conv" else None
+                # Weights are read in 64 bits: only those that may have a sibling.
+                layer = linear.read(node) if node.op_type == "Conv" and _is_shared(node.inputs[0]) else None
                 if layer is not None and layer.weight.shape[0] == 1:
                     found.setdefault((id(graph), node.inputs[0], *_form(layer)), []).append(layer)
         groups = [layers for layers in found.values() if len(layers) > 1]
         for layers in groups:
             _merge(layers, editor)
         return len(groups)
+
+
+def _is_shared(value: ir.Value | None) -> bool:
+    return value is not None and sum(1 for node, _ in value.uses() if node.op_type == "Conv") > 1
 
 
 def _form(layer: linear.Linear) -> _Form:
