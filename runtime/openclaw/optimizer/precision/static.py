@@ -84,6 +84,8 @@ class Quantizer:
                 extra_options={"MatMulConstBOnly": True},
             )
             quantizer.quantize_model()
+            # The library sorts only what it saves itself.
+            quantizer.model.topological_sort()
             made: onnx.ModelProto = quantizer.model.model
         return made
 
