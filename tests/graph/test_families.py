@@ -1,0 +1,37 @@
+"""Whole transformers, small: every attention is found, and little else is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmarks.graph.families import FAMILIES, Family
+
+from graph.oracle import assert_close, operators, optimized, run_plainly
+
+TRANSFORMERS = [family for family in FAMILIES if family.name in ("bert", "minilm", "vit")]
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS, ids=lambda family: family.name)
+def test_every_attention_of_an_encoder_is_one_operator(family: Family) -> None:
+    model = family.build(small=True)
+    feeds = family.feeds(2, small=True)
+    after, _ = optimized(model)
+    left = operators(after)
+    assert left.count("Attention") == operators(model).count("Softmax")
+    assert "Softmax" not in left
+    for feed in feeds:
+        for wanted, found in zip(run_plainly(model, feed), run_plainly(after, feed), strict=True):
+            assert_close(found, wanted, "output")
+
+
+def test_a_bert_has_seven_nodes_a_layer_and_four_around() -> None:
+    family = next(one for one in TRANSFORMERS if one.name == "bert")
+    model = family.build(small=True)
+    layers = operators(model).count("Softmax")
+    after, _ = optimized(model)
+    assert len(after.graph.node) == 7 * layers + 4
+    masked = dict(family.feeds(2, small=True)[0])
+    name = next(name for name in masked if "mask" in name)
+    masked[name] = np.zeros_like(masked[name])
+    for wanted, found in zip(run_plainly(model, masked), run_plainly(after, masked), strict=True):
+        assert_close(found, wanted, "output where all is masked")
