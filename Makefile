@@ -83,7 +83,7 @@ bench-operator: install ## Time to Ready of 200 and 500 services beside plain De
 	PYTHONPATH=tools/kubernetes:tests $(BIN)/python benchmarks/operator/run.py $(ARGS)
 
 .PHONY: bench-serving
-bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; about two hours)
+bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; about an hour)
 	$(BIN)/python -m benchmarks.serving.run compare $(ARGS)
 
 .PHONY: bench-graph

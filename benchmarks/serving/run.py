@@ -33,7 +33,7 @@ Who serves       openclaw; MLServer, KServe's server, LitServe and PyTriton, eac
 \b
 Begin with:
   python -m benchmarks.serving.run compare --quick              minutes, to see that all works
-  python -m benchmarks.serving.run compare                      the figures; about two hours
+  python -m benchmarks.serving.run compare                      the figures; about an hour
   python -m benchmarks.serving.run compare --only openclaw --model mlp
   python -m benchmarks.serving.run memory | gc | coldstart | sigterm
 
@@ -65,24 +65,36 @@ def peers() -> None:
 
 
 @main.command()
-@click.option("--rounds", "-r", default=5, show_default=True, help="Times that all is measured, by turns.")
-@click.option("--seconds", "-s", default=4.0, show_default=True, help="Of one load on the MLP; others 4 times that.")
+@click.option("--rounds", "-r", default=5, show_default=True, help="Times that every server is started anew.")
+@click.option("--turns", "-t", default=1, show_default=True, help="Times in each round, one server after the other.")
+@click.option("--seconds", "-s", default=2.0, show_default=True, help="Of one load on the MLP; longer of others.")
 @click.option("--only", multiple=True, type=click.Choice([each.name for each in SUBJECTS]), help="Of these subjects.")
 @click.option("--model", multiple=True, type=click.Choice([each.name for each in MODELS]), help="Of these models.")
 @click.option("--serve-bert", default="", metavar="OPTIONS", help="More options of `openclaw serve`, for BERT alone.")
 @click.option("--quick", is_flag=True, help="One short round: whether all work, not how quickly.")
 def compare(
-    rounds: int, seconds: float, *, only: tuple[str, ...], model: tuple[str, ...], serve_bert: str, quick: bool
+    rounds: int,
+    turns: int,
+    *,
+    seconds: float,
+    only: tuple[str, ...],
+    model: tuple[str, ...],
+    serve_bert: str,
+    quick: bool,
 ) -> None:
     """Throughput, latency against load, goodput; a table, JSON and a picture.
 
-    Each round starts every server anew. Closed loop: wrk keeps connections busy. Open loop: requests are due at a
-    fixed rate, and latency counts from then. BERT: Poisson arrivals of 8 to 128 tokens; goodput is what was answered
-    within 500 ms. A peer with several settings is measured with each, and its best one counts.
+    Each round starts every server anew. All are up together, and paused but for the one that is measured, so that
+    those that are compared are measured within seconds of each other. What is in the picture but in no target is
+    measured in the first round alone.
+
+    Closed loop: wrk keeps connections busy. Open loop: requests are due at a fixed rate, and latency counts from then.
+    BERT: Poisson arrivals of 8 to 128 tokens; goodput is what was answered within 500 ms. A peer with several settings
+    is measured with each, and its best one counts.
     """
     models = tuple(each for each in MODELS if not model or each.name in model)
     extra = tuple(serve_bert.split())
-    plan = Plan(models, rounds=rounds, seconds=seconds, arguments=extra)
+    plan = Plan(models, rounds=rounds, turns=turns, seconds=seconds, arguments=extra)
     if quick:
         plan = Plan(
             models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra

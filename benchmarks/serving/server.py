@@ -39,6 +39,7 @@ class Server:
     """A running server.
 
     Attributes:
+        pausable: whether `pause` has an effect; what outlives no pause goes on.
         started: time.monotonic() just before its process was made.
         ready: seconds from there to its first answered inference.
     """
@@ -46,6 +47,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    pausable: bool
     started: float
     ready: float
 
@@ -85,8 +87,28 @@ class Server:
                 ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Lets it go on until the end of the block; it is paused before and afterwards."""
+        self._signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.pause()
+
+    def pause(self) -> None:
+        """Keeps its processes from running: what they do at rest would be charged to whoever is measured."""
+        if self.pausable:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in _family(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code; killed where it does not end."""
+        self._signal(signal.SIGCONT)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -150,7 +172,7 @@ def spawned(served: Served, *, folder: Path, variables: Mapping[str, str] = {}) 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Server(process, port, log, started, 0.0)
+    return Server(process, port, log, served.subject.pausable, started=started, ready=0.0)
 
 
 def answering(server: Server, request: wire.Post, *, name: str, expected: Arrays | None = None) -> Server:

@@ -1,4 +1,8 @@
-"""One session: all subjects by turns, round after round, so that whatever else the machine does hits all of them."""
+"""One session: all subjects by turns, point after point, so that whatever else the machine does hits all of them.
+
+The servers of a model are up together, and all but the one that is measured are paused: whoever is compared is
+measured within seconds of the other, and not within the minutes in which a shared machine changes its speed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarks.serving import figures, wire
@@ -32,6 +38,9 @@ OBJECTIVE = 0.5
 _SENTENCES = 64
 _AT_ONCE = 6  # requests of the check
 _CALIBRATION = 2.0  # seconds
+_TIMES = {RESNET50.name: 10.0, BERT.name: 4.0}
+"""How much longer a load lasts. wrk does not count what is under way at its end, which with sixteen connections and
+images is most of a second: that has to be little beside what it counts."""
 _TRIES, _AGAIN = 20, 0.5  # seconds between them
 
 
@@ -40,20 +49,32 @@ class Plan:
     """What is measured.
 
     Attributes:
-        seconds: of each load on the tiny model; the others get four times as long.
+        seconds: of each load on the tiny model; the others last longer.
         connections: of the closed loops.
         shares: of its own top rate, at which each subject's latency is measured.
         offered: rates of sentences, through the bare onnxruntime loop's.
         arguments: more of the command line of `openclaw serve` for sentences, whose objective it may be told.
+        rounds: times that every server is started anew.
+        turns: times that each is measured at each point, between its start and its end.
     """
 
     models: tuple[ServedModel, ...]
     rounds: int = 5
+    turns: int = 1
     seconds: float = 4.0
     connections: tuple[int, ...] = (1, CONNECTIONS, 64)
     shares: tuple[float, ...] = (0.2, 0.5, 0.8, 0.95)
     offered: tuple[float, ...] = (0.6, 0.9, 1.3)
     arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is asked of a server at one time: `level` is of connections (closed), or the offered rate."""
+
+    load: Load
+    encoding: str
+    level: float
 
 
 @dataclass(slots=True)
@@ -83,17 +104,44 @@ class Session:
         self._check()
         for number in range(self.plan.rounds):
             for model in self.plan.models:
-                self._loop(model, number)
-                turns = [each for each in self.served if each.model is model]
-                # Whoever is first would otherwise always have the cooler machine.
-                shift = number % max(1, len(turns))
-                for served in turns[shift:] + turns[:shift]:
-                    try:
-                        self._measure(served, number)
-                    except (ServerError, LoadError) as error:
-                        # Hours of the others' figures are not lost for it.
-                        self.left_out.append(f"{served.name}, {model.name}, round {number + 1}: {error}")
-                        self.say(f"  {self.left_out[-1]}")
+                with ExitStack() as stack:
+                    servers = self._started(model, number, stack=stack)
+                    for turn in range(number * self.plan.turns, (number + 1) * self.plan.turns):
+                        self._turn(model, turn, servers=servers)
+
+    def _started(self, model: ServedModel, number: int, *, stack: ExitStack) -> dict[Served, Server]:
+        """Every server of a model, up and paused."""
+        servers = {}
+        for served in self.served:
+            if served.model is model:
+                self.say(f"round {number + 1} of {self.plan.rounds}: {model.name}: starting {served.name} ...")
+                with self._others_go_on(served, number):
+                    servers[served] = stack.enter_context(running(served, _request(served, binary=False)))
+                    servers[served].pause()
+        return servers
+
+    def _turn(self, model: ServedModel, turn: int, *, servers: dict[Served, Server]) -> None:
+        """Every server at every point, once."""
+        points = {served: list(self._points(served, whole=turn == 0)) for served in servers}
+        for point in dict.fromkeys(point for own in points.values() for point in own):
+            self.say(f"turn {turn + 1} of {self.plan.rounds * self.plan.turns}: {model.name}: {_text(point)}")
+            if (point.load, point.level) == ("closed", CONNECTIONS):
+                self._loop(model, turn, encoding=point.encoding)
+            takers = [served for served in servers if point in points[served]]
+            # Whoever is first would otherwise always be next to the loop.
+            shift = turn % len(takers)
+            for served in takers[shift:] + takers[:shift]:
+                with self._others_go_on(served, turn), servers[served].awake():
+                    self._measure(served, servers[served], turn=turn, point=point)
+
+    @contextmanager
+    def _others_go_on(self, served: Served, number: int) -> Iterator[None]:
+        """Hours of the others' figures are not lost because one server fails."""
+        try:
+            yield
+        except (ServerError, LoadError) as error:
+            self.left_out.append(f"{served.name}, {served.model.name}, {number + 1}: {error}")
+            self.say(f"  {self.left_out[-1]}")
 
     def _check(self) -> None:
         """Starts each once; one that does not start or answers wrongly is left out, and the reason kept."""
@@ -127,95 +175,96 @@ class Session:
             self.served.append(served)
             self.say(f"check: {served.model.name}: {served.name} {told}")
 
-    def _loop(self, model: ServedModel, number: int) -> None:
+    def _loop(self, model: ServedModel, turn: int, *, encoding: str) -> None:
         rate = _engine_rate(model, self._seconds(model))
-        self.say(f"round {number + 1} of {self.plan.rounds}: {model.name}: {LOOP}: {rate:.1f}/s")
-        for encoding in ("json",) if model is BERT else ("json", "binary"):
-            self.samples.append(
-                Sample(
-                    number, LOOP, "bare", model.name, encoding, "loop", CONNECTIONS, rate, p50=1 / rate, p99=1 / rate
-                )
-            )
+        self.say(f"  {LOOP}: {rate:.1f}/s")
+        self.samples.append(
+            Sample(turn, LOOP, "bare", model.name, encoding, "loop", CONNECTIONS, rate, p50=1 / rate, p99=1 / rate)
+        )
 
     def _seconds(self, model: ServedModel) -> float:
-        # wrk does not count what is under way at its end: that has to be little beside what it counts.
-        return self.plan.seconds * (1 if model is MLP else 4)
+        return self.plan.seconds * _TIMES.get(model.name, 1.0)
 
-    def _measure(self, served: Served, number: int) -> None:
-        self.say(f"round {number + 1} of {self.plan.rounds}: {served.model.name}: {served.name} ...")
-        with running(served, _request(served, binary=False)) as server:
-            for encoding, connections in self._closed_loops(served):
-                self._closed(served, server, number=number, encoding=encoding, connections=connections)
-            for rate in self._open_rates(served):
-                self._open(served, server, number=number, load="open", rate=rate)
-            if served.model is BERT:
-                for share in self.plan.offered:
-                    rate = round(share * self.capacity, 1)
-                    self._open(served, server, number=number, load="poisson", rate=rate)
+    def _points(self, served: Served, *, whole: bool) -> Iterator[Point]:
+        """What a target is about; the `whole` has the points between which a curve is drawn, too."""
+        for encoding, connections in self._closed_loops(served, whole=whole):
+            yield Point("closed", encoding, connections)
+        for rate in self._open_rates(served, whole=whole):
+            yield Point("open", "json", rate)
+        if served.model is BERT:
+            for share in self.plan.offered:
+                yield Point("poisson", "json", round(share * self.capacity, 1))
 
-    def _closed_loops(self, served: Served) -> Iterator[tuple[str, int]]:
+    def _closed_loops(self, served: Served, *, whole: bool) -> Iterator[tuple[str, int]]:
         """JSON of an image is megabytes, and a closed loop of one sentence says little: one number of them will do."""
         encodings = ("json", "binary") if served.subject.binary and served.model is not BERT else ("json",)
         for encoding in encodings:
             every = served.model is MLP or (served.model is RESNET50 and encoding == "binary")
-            for connections in self.plan.connections if every else (CONNECTIONS,):
+            for connections in self.plan.connections if every and whole else (CONNECTIONS,):
                 yield encoding, connections
 
-    def _open_rates(self, served: Served) -> list[float]:
+    def _open_rates(self, served: Served, *, whole: bool) -> list[float]:
         if served.model is not MLP:
             return []
         top = self.tops[served.name]
-        own = {float(round(share * top)) for share in self.plan.shares}
+        own = {float(round(share * top)) for share in self.plan.shares} if whole else set()
         # The same for all, as far as each goes: half of the best peer's top rate, all of it, and twice that.
         common = (
             {self.half * times for times in (1, 2, 4) if times == 1 or self.half * times < top} if self.half else set()
         )
         return sorted(own | common)
 
-    def _closed(self, served: Served, server: Server, *, number: int, encoding: str, connections: int) -> None:
-        request = _request(served, binary=encoding == "binary")
+    def _measure(self, served: Served, server: Server, *, turn: int, point: Point) -> None:
         server.settle()
-        done = closed_loop(server.port, request, connections=connections, seconds=self._seconds(served.model))
-        self._keep(
-            Sample(
-                number, served.name, served.subject.kind, served.model.name, encoding, "closed", connections,
-                rate=done.rate, p50=done.p50, p99=done.p99, refused=done.refused, failed=done.failed,
-                batch=served.variant.batch,
-            )
-        )  # fmt: skip
+        measured = self._closed if point.load == "closed" else self._open
+        self._keep(measured(served, server, turn=turn, point=point))
 
-    def _open(self, served: Served, server: Server, *, number: int, load: Load, rate: float) -> None:
+    def _closed(self, served: Served, server: Server, *, turn: int, point: Point) -> Sample:
+        request = _request(served, binary=point.encoding == "binary")
+        done = closed_loop(server.port, request, connections=int(point.level), seconds=self._seconds(served.model))
+        return _sample(
+            served, point, turn, rate=done.rate, p50=done.p50, p99=done.p99, refused=done.refused, failed=done.failed
+        )
+
+    def _open(self, served: Served, server: Server, *, turn: int, point: Point) -> Sample:
         seconds = self._seconds(served.model)
-        if load == "open":
-            due, requests = figures.evenly(rate, seconds), [_request(served, binary=False).encoded()]
+        if point.load == "open":
+            due, requests = figures.evenly(point.level, seconds), [_request(served, binary=False).encoded()]
         else:
             # All subjects get the same sentences at the same times.
-            due, requests = figures.poisson(rate, seconds, random=random.Random(number)), _sentences(served)
-        server.settle()
+            due, requests = figures.poisson(point.level, seconds, random=random.Random(turn)), _sentences(served)
         done = OpenLoop(server.port, due, requests=requests).run()
-        self._keep(
-            Sample(
-                number, served.name, served.subject.kind, served.model.name, "json", load, rate,
-                rate=len(done.latencies) / seconds,
-                p50=figures.percentile(done.latencies, 0.5),
-                p99=figures.percentile(done.latencies, 0.99),
-                refused=done.refused,
-                failed=done.failed,
-                goodput=figures.goodput(done.latencies, objective=OBJECTIVE, seconds=seconds),
-                lag=done.lag,
-                batch=served.variant.batch,
-            )
+        return _sample(
+            served, point, turn,
+            rate=len(done.latencies) / seconds,
+            p50=figures.percentile(done.latencies, 0.5),
+            p99=figures.percentile(done.latencies, 0.99),
+            refused=done.refused,
+            failed=done.failed,
+            goodput=figures.goodput(done.latencies, objective=OBJECTIVE, seconds=seconds),
+            lag=done.lag,
         )  # fmt: skip
 
     def _keep(self, sample: Sample) -> None:
         self.samples.append(sample)
-        level = f"{sample.level:g} connections" if sample.load == "closed" else f"{sample.level:g}/s due"
         wrong = f", {sample.refused} refused, {sample.failed} failed" if sample.refused or sample.failed else ""
         good = f", {sample.goodput:.1f}/s good" if sample.load == "poisson" else ""
         self.say(
-            f"  {sample.encoding}, {level}: {sample.rate:.1f}/s{good}, p50 {sample.p50 * 1e3:.2f} ms, "
+            f"  {sample.subject}: {sample.rate:.1f}/s{good}, p50 {sample.p50 * 1e3:.2f} ms, "
             f"p99 {sample.p99 * 1e3:.2f} ms{wrong}"
         )
+
+
+def _text(point: Point) -> str:
+    level = f"{point.level:g} connections" if point.load == "closed" else f"{point.level:g}/s due"
+    return f"{point.encoding}, {level}"
+
+
+def _sample(served: Served, point: Point, turn: int, **measured: Any) -> Sample:
+    return Sample(
+        turn, served.name, served.subject.kind, served.model.name, point.encoding, point.load, point.level,
+        batch=served.variant.batch, **measured,
+    )  # fmt: skip
 
 
 def samples_of(model: ServedModel, count: int) -> list[Arrays]:

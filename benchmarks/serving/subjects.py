@@ -57,6 +57,7 @@ class Subject:
         module: what runs it in its environment; None for openclaw, which has a command.
         environment: None: the one that runs the benchmark.
         binary: whether it takes and gives binary tensors over HTTP.
+        pausable: whether it outlives a pause: Triton takes a paused inference process for dead.
         variants: for each model, by its name; plain where none is given.
     """
 
@@ -65,6 +66,7 @@ class Subject:
     module: str | None
     environment: Environment | None = None
     binary: bool = True
+    pausable: bool = True
     variants: tuple[tuple[str, tuple[Variant, ...]], ...] = ()
 
     def variants_for(self, model: ServedModel) -> tuple[Variant, ...]:
@@ -101,6 +103,7 @@ SUBJECTS = (
         "peer",
         "serve_pytriton",
         Environment("pytriton", ("nvidia-pytriton==0.7.0",)),
+        pausable=False,
         variants=((MLP.name, (_BATCHED,)), (BERT.name, (_BATCHED, _PADDED))),
     ),
     Subject(BARE, "bare", "serve_bare"),

@@ -7,12 +7,16 @@ import json
 import math
 import random
 import socket
+import subprocess
+import sys
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -409,3 +413,30 @@ def test_a_closed_connection_is_opened_anew() -> None:
     with answering(lambda number: None if number == 0 else 200) as port:
         done = OpenLoop(port, figures.evenly(50, 0.2), requests=[REQUEST], connections=1).run()
     assert (len(done.latencies), done.failed) == (9, 1)
+
+
+@pytest.mark.parametrize(("pausable", "at_rest"), [(True, "T"), (False, "S")])
+def test_a_server_stands_still_while_others_are_measured(pausable: bool, at_rest: str, tmp_path: Path) -> None:
+    script = "import time; time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    subject = server.Server(process, 0, tmp_path / "log", pausable, started=0.0, ready=0.0)
+    try:
+        assert until_state(process.pid, "S")
+        subject.pause()
+        assert until_state(process.pid, at_rest)
+        with subject.awake():
+            assert until_state(process.pid, "S")
+        assert until_state(process.pid, at_rest)
+    finally:
+        assert subject.stop() != 0
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
+def until_state(pid: int, state: str) -> bool:
+    """Whether a process gets into a state (proc(5)): S sleeps, T is stopped."""
+    tick, end = threading.Event(), time.monotonic() + 10
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
+        if time.monotonic() > end:
+            return False
+        tick.wait(0.01)
+    return True
