@@ -50,8 +50,8 @@ def optimize(
         target_latency: seconds; the most exact form that meets it is taken.
         threads: that one inference may use; by default the whole cores granted to this process.
         only: names of recipes to try, by default all.
-        time_limit: seconds after which no further recipe is begun, such that what was is timed within them; on slow
-            machines and for large models the last recipes are then left out. ``math.inf``: try all.
+        time_limit: seconds; when most of them are gone no further recipe is begun, but one of lower precision in any
+            case. ``math.inf``: try all.
         cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
         progress: is told what is going on.
 

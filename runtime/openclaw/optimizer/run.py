@@ -146,7 +146,7 @@ class Run:
         for recipe in recipes:
             self._watcher.now(recipe.name)
             reason = candidates.unseen(recipe, has_data=bool(base.calibration), asked=self._options.asked)
-            reason = reason or self._late()
+            reason = reason or self._late(recipe, trials)
             one = Trial(recipe) if reason else trial.attempt(recipe, material, base, known=known)
             if reason:
                 one.end("not applicable", reason)
@@ -156,10 +156,14 @@ class Run:
             self._watcher.finished(_line(one))
         return self._selected(trials, base)
 
-    def _late(self) -> str | None:
-        """Why no further recipe is begun, or None: what is left of the time belongs to the final."""
+    def _late(self, recipe: Recipe, trials: Sequence[Trial]) -> str | None:
+        """Why no further recipe is begun, or None: what is left of the time belongs to the final.
+
+        One of lower precision is tried in any case: the large gains are there.
+        """
         limit = self._options.time_limit
-        if time.perf_counter() - self._start < TRYING * limit:
+        first = recipe.precision != "fp32" and all(one.lossless or not one.seconds for one in trials)
+        if first or time.perf_counter() - self._start < TRYING * limit:
             return None
         return f"there was no time left to try it (time limit {limit:g} s)"
 
