@@ -34,7 +34,7 @@ class Recipe:
     batch: int = 64
 
 
-WHOLE, SMALL = Recipe((64, 128, 128), epochs=14), Recipe((8, 8, 16), epochs=10, rate=1e-2)
+WHOLE, SMALL = Recipe((64, 128, 256), epochs=14), Recipe((8, 8, 16), epochs=10, rate=1e-2)
 
 
 @dataclass(frozen=True, slots=True)
