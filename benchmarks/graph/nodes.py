@@ -17,9 +17,9 @@ from benchmarks.graph.families.drawing import Feed
 from benchmarks.graph.families.family import Family
 
 from openclaw.errors import OpenClawError
+from openclaw.inspection.operators import every_node
 from openclaw.optimizer import metrics
 from openclaw.optimizer.engine import open_engine
-from openclaw.optimizer.operators import every_node
 
 _EQUAL = 1e-3
 

@@ -23,7 +23,7 @@ COMMANDS = "openclaw.commands"
 
 # Name -> where it is, and what the list of commands says of it. They need the extra [optimize].
 LAZY = {
-    "inspect": ("openclaw.optimizer.inspection:command", "Shows what a model is made of, and what a change did to it."),
+    "inspect": ("openclaw.inspection.command:command", "Shows what a model is made of, and what a change did to it."),
     "optimize": ("openclaw.optimizer.command:command", "Makes a model faster without losing accuracy unseen."),
 }
 

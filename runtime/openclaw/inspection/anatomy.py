@@ -14,10 +14,10 @@ from onnx import TensorProto, inliner
 
 from openclaw.errors import ConfigInvalid, ModelInvalid, ModelNotFound
 from openclaw.graph.lifetimes import Step, buffers, live
-from openclaw.optimizer.operators import FUSED, bodies, every_node, every_weight, kind
-from openclaw.optimizer.shaping import Known, shaped
-from openclaw.optimizer.tensors import Shape, shown, stored
-from openclaw.optimizer.work import multiply_accumulates, precision
+from openclaw.inspection.operators import FUSED, bodies, every_node, every_weight, kind
+from openclaw.inspection.shaping import Known, shaped
+from openclaw.inspection.tensors import Shape, shown, stored
+from openclaw.inspection.work import multiply_accumulates, precision
 
 _ALIASES = frozenset(("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"))
 _COUNTED = frozenset(("FP32", "FP64", "FP16", "BF16", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2", "INT32"))

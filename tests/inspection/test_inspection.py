@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.graph.lifetimes import Buffer, Step, buffers, live
-from openclaw.optimizer.anatomy import described, inspect
-from openclaw.optimizer.inspection import command
-from openclaw.optimizer.picture import drawn
-from openclaw.optimizer.shaping import shaped
+from openclaw.inspection.anatomy import described, inspect
+from openclaw.inspection.command import command
+from openclaw.inspection.picture import drawn
+from openclaw.inspection.shaping import shaped
 
 
 def run(*words: object) -> Result:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import onnx
 
-from openclaw.optimizer.operators import attribute, kind, named
-from openclaw.optimizer.tensors import Shape, Tensor, shown
+from openclaw.inspection.operators import attribute, kind, named
+from openclaw.inspection.tensors import Shape, Tensor, shown
 
 _WEIGHTS_AT = {"QLinearConv": 3, "QLinearConvTranspose": 3}
 _EIGHT_BITS = named(

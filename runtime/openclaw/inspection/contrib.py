@@ -12,8 +12,8 @@ from itertools import zip_longest
 import onnx
 from onnx import TensorProto
 
-from openclaw.optimizer.operators import attribute, named
-from openclaw.optimizer.tensors import Shape, Tensor
+from openclaw.inspection.operators import attribute, named
+from openclaw.inspection.tensors import Shape, Tensor
 
 Standard = Callable[[onnx.NodeProto], Mapping[str, Tensor]]
 Inputs = Sequence[Tensor | None]

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from openclaw.errors import ConfigInvalid, StartupError
-from openclaw.optimizer.anatomy import Inspection, inspect
-from openclaw.optimizer.operators import FUSED
-from openclaw.optimizer.picture import drawn
-from openclaw.optimizer.tensors import Shape
+from openclaw.inspection.anatomy import Inspection, inspect
+from openclaw.inspection.operators import FUSED
+from openclaw.inspection.picture import drawn
+from openclaw.inspection.tensors import Shape
 
 _HELP = """Shows what an ONNX model is made of, and with AFTER what became of it.
 

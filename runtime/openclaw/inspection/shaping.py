@@ -17,9 +17,9 @@ import onnx
 from onnx import TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from openclaw.optimizer.contrib import outputs
-from openclaw.optimizer.operators import attribute, bodies
-from openclaw.optimizer.tensors import Shape, Tensor
+from openclaw.inspection.contrib import outputs
+from openclaw.inspection.operators import attribute, bodies
+from openclaw.inspection.tensors import Shape, Tensor
 
 Values = npt.NDArray[np.generic]
 

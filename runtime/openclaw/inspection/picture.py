@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from openclaw.optimizer.anatomy import Inspection, Moment
-from openclaw.optimizer.operators import ARITHMETIC, KINDS
+from openclaw.inspection.anatomy import Inspection, Moment
+from openclaw.inspection.operators import ARITHMETIC, KINDS
 
 _WIDTH, _LEFT, _RIGHT = 960, 76, 20
 _PANEL, _GAP, _TOP = 210, 74, 64
