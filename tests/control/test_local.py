@@ -10,7 +10,8 @@ import aiohttp
 import psutil
 import pytest
 
-from support.local_mode import LocalMode, eventually, is_gone, load, service, write, write_model
+from support.local_mode import LocalMode, is_gone, load, service, write, write_model
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +48,11 @@ async def test_a_saved_file_is_rolled_without_a_failed_request(local: LocalMode)
     file = write(local.folder / "rolled.yaml", service("rolled", "file://./two.onnx"))
     local.up(file)
     async with load(local, "rolled") as sent:
-        await eventually(lambda: len(sent.answers) > 20)
+        await until(lambda: len(sent.answers) > 20)
         old = local.servers("rolled")
         write(file, service("rolled", "file://./three.onnx", runtime={"env": [{"name": "COLOUR", "value": "blue"}]}))
-        await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
-        await eventually(lambda: is_gone(old))
+        await until(lambda: sent.answers[-1] == [3, 6, 9, 12])
+        await until(lambda: is_gone(old))
         assert (await local.ready("rolled")).ready
     assert sent.failures == []
     assert {tuple(answer) for answer in sent.answers} == {(2, 4, 6, 8), (3, 6, 9, 12)}
@@ -66,8 +67,8 @@ async def test_a_killed_server_is_restarted(local: LocalMode, session: aiohttp.C
         stands = await local.ready("killed")
         return stands.ready and not is_gone(local.servers("killed"))
 
-    await eventually(lambda: is_gone([server]))
-    await eventually(is_restarted)
+    await until(lambda: is_gone([server]))
+    await until(is_restarted)
     (restarted,) = local.servers("killed")
     assert restarted.pid != server.pid
     assert await local.infer(session, "killed") == [2, 4, 6, 8]
@@ -83,8 +84,8 @@ async def test_a_killed_gateway_is_started_again(local: LocalMode, session: aioh
         except aiohttp.ClientError:
             return False
 
-    await eventually(lambda: is_gone([gateway]))
-    await eventually(answers)
+    await until(lambda: is_gone([gateway]))
+    await until(answers)
 
 
 async def test_a_server_that_hangs_gets_no_requests_and_is_restarted(
@@ -99,7 +100,7 @@ async def test_a_server_that_hangs_gets_no_requests_and_is_restarted(
     async def is_restarted() -> bool:
         return is_gone([server]) and (await local.ready("hangs")).ready
 
-    await eventually(is_restarted)
+    await until(is_restarted)
     assert await local.infer(session, "hangs") == [2, 4, 6, 8]
 
 
@@ -124,11 +125,11 @@ async def test_a_broken_revision_leaves_the_one_before_serving(local: LocalMode)
 
     async with load(local, "broken", clients=1) as sent:
         write(file, service("broken", "file://./nowhere.onnx"))
-        await eventually(is_missing)
+        await until(is_missing)
         assert "1 pod of an earlier revision keeps serving" in (await local.ready("broken")).message
         write(file, service("broken", "file://./three.onnx"))
-        await eventually(is_ready)
-        await eventually(lambda: sent.answers[-1] == [3, 6, 9, 12])
+        await until(is_ready)
+        await until(lambda: sent.answers[-1] == [3, 6, 9, 12])
     assert sent.failures == []
 
 
@@ -148,12 +149,12 @@ async def test_a_service_that_no_file_declares_any_more_is_deleted(local: LocalM
         return not await exist()
 
     write(file, pair[0])
-    await eventually(one_is_deleted)
-    await eventually(lambda: is_gone(servers))
+    await until(one_is_deleted)
+    await until(lambda: is_gone(servers))
     assert len(servers) == 1
     assert (await local.ready("left")).ready
     file.unlink()
-    await eventually(both_are_deleted)
+    await until(both_are_deleted)
 
 
 async def test_a_file_that_became_wrong_changes_nothing_and_get_says_so(local: LocalMode) -> None:
@@ -168,11 +169,11 @@ async def test_a_file_that_became_wrong_changes_nothing_and_get_says_so(local: L
     async def is_accepted() -> bool:
         return not (await local.state()).error
 
-    await eventually(is_refused)
+    await until(is_refused)
     assert await local.get("wrong") == before
     assert "not applied: " in local.run("get").stderr
     write(file, service("wrong", "file://./three.onnx"))
-    await eventually(is_accepted)
+    await until(is_accepted)
     assert await local.get("wrong") != before
 
 
@@ -222,7 +223,7 @@ async def test_a_killed_daemon_takes_its_servers_along_and_up_starts_anew(tmp_pa
     local.up(file)
     daemon, *others = local.members()
     daemon.kill()
-    await eventually(lambda: is_gone(others))
+    await until(lambda: is_gone(others))
     assert len(others) >= 2
     assert "its daemon was killed" in local.run("get").stderr
     again = local.up(file)

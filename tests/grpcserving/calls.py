@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -17,12 +16,6 @@ from openclaw.serving.grpc import inference_pb2 as pb
 SERVICE = "/inference.GRPCInferenceService/"
 LIMIT = 1024 * 1024
 ROW = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 64)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is another's state, which tells nobody
-            await asyncio.sleep(0.005)
 
 
 def tensor_of(name: str, array: np.ndarray[Any, Any], datatype: str) -> triton.InferInput:

@@ -21,6 +21,7 @@ from openclaw.serving.batching.measuring import ModelProfile, unmeasured
 from openclaw.serving.batching.profile import Point, Profile, batch_sizes
 from openclaw.serving.batching.settings import BatchingSettings
 from simulation import virtualtime
+from support.waiting import until
 
 LAYOUT = Layout(("x",), fixed=True)
 WIDE = 4
@@ -101,12 +102,6 @@ async def make(model: Doubling) -> AsyncIterator[Callable[..., Batcher]]:
     yield make
     model.gate.set()
     executor.shutdown()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for is another thread's doing
-            await asyncio.sleep(0.001)
 
 
 def later(batcher: Batcher, value: float, rows: int = 1, **options: Any) -> asyncio.Future[list[Array]]:

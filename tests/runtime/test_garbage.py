@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from openclaw.errors import ConfigInvalid
 from openclaw.serving import garbage
 from openclaw.serving.garbage import IdleCollector, Limits, Pauses
+from support.waiting import until
 
 SOON = Limits(young=10, idle_seconds=0.001, rest_seconds=0.002, full_after=1, look_seconds=0.001)
 
@@ -43,19 +44,6 @@ class Load:
 
     def __call__(self) -> tuple[float, float]:
         return self.answered, self.in_flight
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    loop, met = asyncio.get_running_loop(), asyncio.Event()
-
-    def look() -> None:
-        if condition():
-            met.set()
-        else:
-            loop.call_later(0.001, look)
-
-    look()
-    await asyncio.wait_for(met.wait(), seconds)
 
 
 async def test_cycles_are_collected_when_there_are_no_requests() -> None:

@@ -21,7 +21,6 @@ from grpcserving.calls import (
     message,
     model_infer,
     refused,
-    until,
 )
 from grpcserving.models import OneModel, Running, serve
 from openclaw.errors import Overloaded
@@ -29,6 +28,7 @@ from openclaw.serving.accesslog import AccessLog, Sampling
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.ports import Served
 from openclaw.serving.tracing import TraceContext, Tracing
+from support.waiting import until
 
 pytest_plugins = ["grpcserving.fixtures"]
 

@@ -24,13 +24,13 @@ from grpcserving.calls import (
     message,
     model_infer,
     refused,
-    until,
 )
 from grpcserving.models import Models, OneModel, Running, serve
 from openclaw.errors import ConfigInvalid
 from openclaw.execute.session import Model
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.server import GrpcServer, Settings
+from support.waiting import until
 
 pytest_plugins = ["grpcserving.fixtures"]
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from openclaw.serving.http.connection import HttpConnection
 from openclaw.serving.http.messages import Answer, Handler, Limits, Request
 from openclaw.serving.http.server import HttpServer
+from support.waiting import until
 
 DEADLINE = 10.0
 
@@ -108,11 +109,6 @@ async def serving(handler: Handler, limits: Limits | None = None) -> AsyncIterat
             client.writer.transport.abort()
         # A transport tells its protocol of the end in the next turn of the loop.
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - no event tells it
-        await asyncio.sleep(0.01)
 
 
 POST = ("POST /a%20b?c=d HTTP/1.1", "Host: x", "Content-Length: 4")

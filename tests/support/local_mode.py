@@ -5,8 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,6 @@ from openclaw_operator.local.api import State
 from openclaw_operator.local.client import Client
 from openclaw_operator.local.liveness import is_alive
 from openclaw_operator.local.report import Standing, standing
-
-DEADLINE = 30.0
 
 
 def write_model(path: Path, *, factor: float) -> Path:
@@ -157,17 +154,6 @@ async def load(local: LocalMode, name: str, *, clients: int = 2) -> AsyncIterato
     finally:
         done.set()
         await asyncio.gather(*tasks)
-
-
-async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, deadline: float = DEADLINE) -> None:
-    """Waits until `holds`."""
-    end = time.monotonic() + deadline
-    while True:
-        answer = holds()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < end, f"not within {deadline} s"
-        await asyncio.sleep(0.05)
 
 
 def _command(process: psutil.Process) -> list[str]:
