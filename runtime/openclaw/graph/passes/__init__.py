@@ -21,7 +21,6 @@ from openclaw.graph.passes.conv_chain import ConvChain
 from openclaw.graph.passes.conv_shared_batchnorm import ConvSharedBatchNorm
 from openclaw.graph.passes.conv_siblings import ConvSiblings
 from openclaw.graph.passes.dead_code import DeadCode
-from openclaw.graph.passes.embed_layer_norm import EmbedLayerNorm
 from openclaw.graph.passes.flat_gemm import FlatGemm
 from openclaw.graph.passes.gelu import Gelu
 from openclaw.graph.passes.gemm_batchnorm import GemmBatchNorm
@@ -32,7 +31,6 @@ from openclaw.graph.passes.matmul_bias import MatMulBias
 from openclaw.graph.passes.matmul_chain import MatMulChain
 from openclaw.graph.passes.matmul_siblings import MatMulSiblings
 from openclaw.graph.passes.no_operation import NoOperation
-from openclaw.graph.passes.padding_mask import PaddingMask
 from openclaw.graph.passes.running import PassFailed, chosen, run
 from openclaw.graph.passes.shape_arithmetic import ShapeArithmetic
 from openclaw.graph.passes.skip_layer_norm import SkipLayerNorm
@@ -67,8 +65,6 @@ _TRANSFORMERS: tuple[GraphPass, ...] = (
     Gelu(),
     Attention(),
     AttentionProjection(),
-    PaddingMask(),
-    EmbedLayerNorm(),
     SkipLayerNorm(),
     BiasGelu(),
 )
