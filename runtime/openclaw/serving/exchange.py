@@ -6,11 +6,10 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import NamedTuple
 
 from openclaw.errors import InvalidRequest, Overloaded, RequestError
-from openclaw.serving.accesslog import Access, AccessLog
+from openclaw.serving.accesslog import AccessLog
 from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
 from openclaw.serving.http.messages import JSON, Answer, Request, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
@@ -27,8 +26,9 @@ from openclaw.serving.recording import REST, RequestMetrics
 from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.telemetry import Telemetry
-from openclaw.serving.tracing import TraceContext, Traced, Tracing, parse
+from openclaw.serving.tracing import Tracing, parse
 from openclaw.serving.v1 import decode_predict, encode_predict
+from openclaw.serving.watching import Caller, Watcher
 
 _LONG = 64 * 1024
 """Bytes of JSON from which on it is read and written in another thread, so that others are not kept waiting."""
@@ -90,14 +90,12 @@ class Exchange:
     ) -> None:
         self._requests = telemetry.metrics.requests
         self._max_bytes = max_bytes
-        self._tracing = tracing
-        self._log = log
-        self._watched = tracing is not None or log is not None
+        self._watcher = Watcher(REST, tracing=tracing, log=log)
 
     def answer_shortly(self, request: Request, served: Served) -> Answer | None:
         """Answers a plain request of the Open Inference Protocol to a quick model; None where ``answer`` is to."""
         shortcut = served.shortcut
-        if shortcut is None or self._watched:
+        if shortcut is None or self._watcher.wanted:
             return None
         length = None
         for name, value in request.headers:
@@ -179,30 +177,14 @@ class Exchange:
             call.requests.refused(answer.status)
         else:
             call.requests.answered(answer.status, call.request.received)
-        if self._watched:
-            self._tell(call, answer)
-
-    def _tell(self, call: _Call, answer: Answer) -> None:
-        request, served, now = call.request, call.served, perf_counter()
-        trace = _trace(request)
-        if self._tracing:
-            ended = Traced(served.name, served.version, REST, answer.status, received=request.received, answered=now)
-            self._tracing.record(ended, trace)
-        if self._log and self._log.wants(answer.status):
-            self._log.record(
-                Access(
-                    protocol=REST,
-                    method=request.method,
-                    path=request.path,
-                    model=served.name,
-                    version=served.version,
-                    code=answer.status,
-                    duration=now - request.received,
-                    bytes_in=len(request.body),
-                    bytes_out=sum(len(part) for part in answer.parts),
-                    request_id=(request.header(b"x-request-id") or b"").decode("latin-1"),
-                    trace_id=trace.trace_id if trace else "",
-                )
+        if self._watcher.wanted:
+            self._watcher.tell(
+                call.served,
+                _caller(call.request),
+                code=answer.status,
+                received=call.request.received,
+                bytes_in=len(call.request.body),
+                bytes_out=sum(len(part) for part in answer.parts),
             )
 
 
@@ -254,6 +236,11 @@ def _header_length(request: Request) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _trace(request: Request) -> TraceContext | None:
+def _caller(request: Request) -> Caller:
     states = [value for name, value in request.headers if name == b"tracestate"]
-    return parse(request.header(b"traceparent"), states)
+    return Caller(
+        request.path,
+        trace=parse(request.header(b"traceparent"), states),
+        request_id=(request.header(b"x-request-id") or b"").decode("latin-1"),
+        method=request.method,
+    )

@@ -14,9 +14,9 @@ from openclaw.serving.grpc.ports import Recorder, Repository, Served
 from openclaw.serving.grpc.refusals import CANCELLED, refusal
 from openclaw.serving.grpc.repeats import Repeats
 from openclaw.serving.grpc.streams import Streams
-from openclaw.serving.grpc.watching import Caller, Watcher
 from openclaw.serving.inference import InferRequest, InferResponse
 from openclaw.serving.sharedmemory import Regions
+from openclaw.serving.watching import Caller, Watcher
 
 _STREAMED = ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
 

@@ -21,9 +21,10 @@ from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.ports import Loading, Recorder, Repository, Served
 from openclaw.serving.grpc.queries import Queries
 from openclaw.serving.grpc.traffic import Traffic
-from openclaw.serving.grpc.watching import Watcher
+from openclaw.serving.recording import GRPC
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.tracing import Tracing
+from openclaw.serving.watching import Watcher
 
 _LONGEST_MESSAGE = 2**31 - 1
 """More than which no protocol buffer may be."""
@@ -83,7 +84,7 @@ class GrpcServer:
     ) -> None:
         self._settings = settings
         self._inference = Inference(
-            repository, regions=regions, recorder=recorder, watcher=Watcher(tracing=tracing, log=log)
+            repository, regions=regions, recorder=recorder, watcher=Watcher(GRPC, tracing=tracing, log=log)
         )
         self._queries = Queries(repository, loading=loading, regions=regions, statistics=statistics)
         self._health = health.Health(repository, frozenset({"", service.SERVICE}))

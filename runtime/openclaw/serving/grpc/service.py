@@ -20,8 +20,8 @@ from openclaw.serving.grpc.answering import Inference
 from openclaw.serving.grpc.queries import Queries
 from openclaw.serving.grpc.refusals import refusal
 from openclaw.serving.grpc.traffic import Traffic
-from openclaw.serving.grpc.watching import Caller
 from openclaw.serving.tracing import parse
+from openclaw.serving.watching import Caller
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER, _STREAM = f"/{SERVICE}/ModelInfer", f"/{SERVICE}/ModelStreamInfer"
