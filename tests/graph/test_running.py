@@ -205,3 +205,26 @@ def test_names_are_unique_over_nested_graphs():
     assert not {editor.name(name) for name in sorted(taken)} & taken
     assert editor.name("new") == "new"
     assert editor.name("new") == "new_1"
+
+
+class Looks(GraphPass):
+    """Keeps the shapes that it is shown."""
+
+    name = "looks"
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def rewrite(self, editor: Editor) -> int:
+        self.seen.append(editor.shapes)
+        return 0
+
+
+def test_shapes_are_found_out_once_for_all_passes_until_one_changes_the_model():
+    looks = Looks()
+    run(form(), [looks, looks, ReluToNeg(), looks])
+    first, second, third, *later = looks.seen
+    assert first is second
+    assert third is not first
+    assert all(one is third for one in later)

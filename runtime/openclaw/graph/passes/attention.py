@@ -40,7 +40,7 @@ class Attention(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Starts at each Softmax."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         nodes = [node for graph in editor.model.graphs() for node in graph if node.op_type == "Softmax"]
         return sum(_fuse(node, shapes, editor) for node in nodes if node.domain == "" and node.graph is not None)
 

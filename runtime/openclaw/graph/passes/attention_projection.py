@@ -37,7 +37,7 @@ class AttentionProjection(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Looks at every MultiHeadAttention without a cache."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         found = [
             node
             for graph in editor.model.graphs()

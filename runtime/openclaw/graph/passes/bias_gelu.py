@@ -24,7 +24,7 @@ class BiasGelu(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Looks at every GELU that has no bias yet."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         nodes = [
             node
             for graph in editor.model.graphs()

@@ -11,7 +11,7 @@ Initializers are compared by type, shape and bytes; those that a caller may over
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import onnx_ir as ir
 
@@ -48,17 +48,29 @@ class CommonSubexpressions(GraphPass):
 
 
 def _merge_initializers(graph: ir.Graph) -> int:
-    kept: dict[Hashable, ir.Value] = {}
-    merged = 0
-    for name, value in tuple(graph.initializers.items()):
+    alike: dict[Hashable, list[tuple[ir.Value, ir.TensorProtocol]]] = {}
+    for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is None or value.is_graph_input() or value.is_graph_output() or tensor.dtype == ir.DataType.STRING:
             continue
-        key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
-        first = kept.setdefault(key, value)
-        if first is not value:
+        alike.setdefault((tensor.dtype, tuple(tensor.shape), _sample(tensor)), []).append((value, tensor))
+    return sum(_merge_alike(values, graph) for values in alike.values() if len(values) > 1)
+
+
+def _sample(tensor: ir.TensorProtocol) -> bytes:
+    """Some bytes from all over: most weights differ in them, and so need not be read as a whole."""
+    data = tensor.tobytes()
+    return data[:: max(1, len(data) // 251)]
+
+
+def _merge_alike(values: Sequence[tuple[ir.Value, ir.TensorProtocol]], graph: ir.Graph) -> int:
+    kept: dict[bytes, ir.Value] = {}
+    merged = 0
+    for value, tensor in values:
+        first = kept.setdefault(hashlib.sha256(tensor.tobytes()).digest(), value)
+        if first is not value and value.name is not None:
             value.replace_all_uses_with(first)
-            graph.initializers.pop(name)
+            graph.initializers.pop(value.name)
             merged += 1
     return merged
 

@@ -19,7 +19,7 @@ import onnxruntime
 
 from openclaw.graph.passes.common_subexpressions import RANDOM
 from openclaw.graph.passes.contract import GraphPass
-from openclaw.graph.passes.editing import Editor, constant
+from openclaw.graph.passes.editing import Editor, constant, constant_tensor
 from openclaw.graph.passes.matching import MICROSOFT
 from openclaw.graph.passes.symbolic import Shapes
 
@@ -53,7 +53,7 @@ class ConstantFolding(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Folds one layer after another: what a result is made from may be foldable itself."""
-        shapes, folded = Shapes(editor.model), 0
+        shapes, folded = editor.shapes, 0
         for graph in editor.model.graphs():
             for node in tuple(graph):
                 if node.graph is graph and _can_fold(node, shapes) and _fold(node, editor):
@@ -70,7 +70,7 @@ def _can_fold(node: ir.Node, shapes: Shapes) -> bool:
     ):
         return False
     inputs = [value for value in node.inputs if value is not None]
-    if any(constant(value) is None or shapes.dtype(value) not in _TYPES for value in inputs):
+    if any(constant_tensor(value) is None or shapes.dtype(value) not in _TYPES for value in inputs):
         return False
     size = _bytes(node.outputs, shapes)
     return size is not None and size <= GROWTH + sum(_freed(value) for value in set(inputs))
@@ -91,7 +91,7 @@ def _bytes(values: Iterable[ir.Value], shapes: Shapes) -> int | None:
 
 def _freed(value: ir.Value) -> int:
     """Bytes of a constant that goes away with its only reader."""
-    tensor = constant(value)
+    tensor = constant_tensor(value)
     return 0 if tensor is None or len(value.uses()) > 1 or value.is_graph_output() else int(tensor.nbytes)
 
 

@@ -13,7 +13,6 @@ or take initializers for constants that callers can override, and round in the g
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -22,13 +21,6 @@ from openclaw.graph.passes.editing import Editor
 
 OPSETS = range(7, 29)
 """Versions of the default domain whose operators the passes know: before 7 the arithmetic does not broadcast."""
-
-
-@dataclass
-class Rewritten(ir.passes.PassResult):
-    """The result of a pass, with the number of places that it rewrote."""
-
-    rewrites: int = 0
 
 
 class GraphPass(ir.passes.InPlacePass):
@@ -48,7 +40,10 @@ class GraphPass(ir.passes.InPlacePass):
 
     @abc.abstractmethod
     def rewrite(self, editor: Editor) -> int:
-        """Rewrites ``editor.model`` in place; the number of rewrites, 0 if nothing changed."""
+        """Rewrites ``editor.model`` in place; the number of rewrites, 0 if nothing changed.
+
+        The editor, and what it found out, is shared with the passes before if these changed nothing since.
+        """
 
     def requires(self, model: ir.Model) -> None:
         """Refuses a model whose opset it does not know."""
@@ -58,10 +53,9 @@ class GraphPass(ir.passes.InPlacePass):
                 f"{self.name} knows opsets {self.opsets.start} to {self.opsets.stop - 1}, and this model has {version}"
             )
 
-    def call(self, model: ir.Model) -> Rewritten:
-        """Runs the pass; ``rewrites`` of the result counts its rewrites."""
-        rewrites = self.rewrite(Editor(model))
-        return Rewritten(model, modified=rewrites > 0, rewrites=rewrites)
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Runs the pass alone, as a part of pipelines of onnx-ir."""
+        return ir.passes.PassResult(model, modified=self.rewrite(Editor(model)) > 0)
 
     def __str__(self) -> str:
         return self.name

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from openclaw.graph.passes.symbolic import Shapes
 
 Array = npt.NDArray[np.generic]
 Attribute = int | float | str | Sequence[int] | Sequence[float]
@@ -18,6 +22,8 @@ REAL = {ir.DataType.FLOAT: np.float32, ir.DataType.DOUBLE: np.float64}
 class Editor:
     """Changes one model; names that it gives are unique over all nested graphs.
 
+    What it finds out about the model it keeps, for all passes that are given it, until :meth:`forget_findings`.
+
     Attributes:
         model: what is changed.
         opset: version of the default domain.
@@ -27,6 +33,22 @@ class Editor:
         self.model = model
         self.opset = model.opset_imports.get("", 0)
         self._names: set[str] | None = None
+        self._shapes: Shapes | None = None
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes in the model, as they were when it was first asked after the last change of an earlier pass."""
+        if self._shapes is None:
+            # It reads constants with the functions below.
+            from openclaw.graph.passes.symbolic import Shapes
+
+            self._shapes = Shapes(self.model)
+        return self._shapes
+
+    def forget_findings(self) -> None:
+        """Makes what is asked from now on be found out again: a pass has changed the model."""
+        self._names, self._shapes = None, None
+        self.opset = self.model.opset_imports.get("", 0)
 
     def name(self, wish: str) -> str:
         """``wish``, or ``wish`` with a number where a value or node is already called so."""
@@ -116,21 +138,26 @@ def _names(model: ir.Model) -> Iterator[str]:
 
 def constant(value: ir.Value | None) -> Array | None:
     """What ``value`` always is: an initializer that no caller can override, or a Constant node's output; else None."""
+    tensor = constant_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The same, before its elements are read: they may be many, and only shape and type be of interest."""
     if value is None or value.is_graph_input():
         return None
     if value.is_initializer():
-        return None if value.const_value is None else np.asarray(value.const_value.numpy())
+        return value.const_value
     producer = value.producer()
     if producer is None or producer.op_type != "Constant" or producer.domain != "" or len(producer.attributes) != 1:
         return None
-    tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else np.asarray(tensor.numpy())
+    return ir.convenience.get_const_tensor(value)
 
 
 def real_constant(value: ir.Value | None) -> npt.NDArray[np.float32 | np.float64] | None:
     """A constant of 32 or 64 bit floating point, else None."""
-    array = constant(value)
-    return array if array is not None and array.dtype in (np.float32, np.float64) else None  # type: ignore[return-value]
+    tensor = constant_tensor(value)
+    return None if tensor is None or tensor.dtype not in REAL else np.asarray(tensor.numpy())
 
 
 def input_of(node: ir.Node, index: int) -> ir.Value | None:

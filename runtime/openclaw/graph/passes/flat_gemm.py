@@ -16,7 +16,6 @@ from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.dimensions import same_shape
 from openclaw.graph.passes.editing import Editor, constant, input_of
 from openclaw.graph.passes.matching import enclosed, in_order, integer, made_by
-from openclaw.graph.passes.symbolic import Shapes
 
 FLAT = "openclaw.flat"
 """Mark, in ``meta`` of a Gemm, of one that is to stay flat."""
@@ -30,7 +29,7 @@ class FlatGemm(NodePass):
 
     def rewrite(self, editor: Editor) -> int:
         """Takes one look at all shapes."""
-        self._shapes = Shapes(editor.model)
+        self._shapes = editor.shapes
         return super().rewrite(editor)
 
     def visit(self, node: ir.Node, editor: Editor) -> bool:

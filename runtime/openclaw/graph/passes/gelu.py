@@ -30,7 +30,7 @@ class Gelu(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Starts at each Erf and Tanh."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         curves = [node for graph in editor.model.graphs() for node in graph if node.op_type in ("Erf", "Tanh")]
         return sum(_fuse(node, shapes, editor) for node in curves if node.domain == "")
 

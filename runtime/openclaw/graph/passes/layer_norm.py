@@ -37,7 +37,7 @@ class LayerNorm(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Starts at each multiplication by a scale."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         scales = [node for graph in editor.model.graphs() for node in graph if node.op_type == "Mul"]
         return sum(_fuse(node, shapes, editor) for node in scales if node.domain == "" and node.graph is not None)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import constant, input_of
+from openclaw.graph.passes.editing import constant, constant_tensor, input_of
 
 MICROSOFT = "com.microsoft"
 """Domain of operators that every build of onnxruntime has."""
@@ -14,8 +15,11 @@ MICROSOFT = "com.microsoft"
 
 def scalar(value: ir.Value | None) -> float | None:
     """The number in a constant of one element that cannot raise the rank of what it meets, or None."""
-    array = constant(value)
-    if array is None or array.size != 1 or array.ndim > 1 or array.dtype.kind not in "fiu":
+    tensor = constant_tensor(value)
+    if tensor is None or tensor.size != 1 or len(tensor.shape) > 1:
+        return None
+    array = np.asarray(tensor.numpy())
+    if array.dtype.kind not in "fiu":
         return None
     return float(array.reshape(-1)[0])
 

@@ -17,7 +17,6 @@ from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Attribute, Editor, constant, real_constant
 from openclaw.graph.passes.flat_gemm import FLAT
 from openclaw.graph.passes.matching import enclosed, in_order, made_by, operands
-from openclaw.graph.passes.symbolic import Shapes
 
 
 class MatMulBias(NodePass):
@@ -29,7 +28,7 @@ class MatMulBias(NodePass):
 
     def rewrite(self, editor: Editor) -> int:
         """Takes one look at all shapes."""
-        self._shapes = Shapes(editor.model)
+        self._shapes = editor.shapes
         return super().rewrite(editor)
 
     def visit(self, node: ir.Node, editor: Editor) -> bool:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.dimensions import same_shape
-from openclaw.graph.passes.editing import Editor, constant, input_of
+from openclaw.graph.passes.editing import Editor, constant, constant_tensor, input_of
 from openclaw.graph.passes.matching import integer, integers
 from openclaw.graph.passes.symbolic import Shapes
 
@@ -31,7 +31,7 @@ class NoOperation(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Looks at every node of every graph."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         nodes = [node for graph in editor.model.graphs() for node in graph if node.op_type in _RULES]
         return sum(bypass(node, editor) for node in nodes if node.domain == "" and _does_nothing(node, shapes))
 
@@ -110,9 +110,11 @@ def _pad(node: ir.Node, shapes: Shapes) -> bool:
 
 def _neutral(number: int) -> Callable[[ir.Node, Shapes], bool]:
     def rule(node: ir.Node, shapes: Shapes) -> bool:
-        operand = constant(input_of(node, 1))
-        before = shapes.dims(node.inputs[0])
-        if operand is None or operand.size != 1 or operand.dtype.kind not in "fiu" or operand.reshape(-1)[0] != number:
+        tensor = constant_tensor(input_of(node, 1))
+        if tensor is None or tensor.size != 1:
+            return False
+        operand, before = np.asarray(tensor.numpy()), shapes.dims(node.inputs[0])
+        if operand.dtype.kind not in "fiu" or operand.reshape(-1)[0] != number:
             return False
         return operand.ndim == 0 or (before is not None and operand.ndim <= len(before))
 

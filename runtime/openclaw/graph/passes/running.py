@@ -8,7 +8,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from openclaw.errors import ConfigInvalid
-from openclaw.graph.passes.contract import GraphPass, Rewritten
+from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.verification import Interface, check_graph, check_interface, interface_of
 
 ROUNDS = 10
@@ -46,15 +47,16 @@ def run(
 
 def _settle(model: ir.Model, passes: Sequence[GraphPass], *, before: Interface, counts: dict[str, int]) -> None:
     """Applies ``passes`` in turn until none finds anything, and adds up what they did."""
-    stale = True
+    stale, editor = True, Editor(model)
     for _ in range(ROUNDS):
         found = 0
         for one in passes:
             if one.needs_shapes and stale:
                 infer_shapes(model)
                 stale = False
-            rewrites = _run_one(one, model)
+            rewrites = _run_one(one, editor)
             if rewrites:
+                editor.forget_findings()
                 _verify(one, model, before=before)
                 counts[one.name] = counts.get(one.name, 0) + rewrites
                 stale = True
@@ -71,14 +73,14 @@ def _begin(model: ir.Model) -> None:
         raise ir.passes.PreconditionError(f"the model is not sound: {error}") from error
 
 
-def _run_one(one: GraphPass, model: ir.Model) -> int:
+def _run_one(one: GraphPass, editor: Editor) -> int:
     try:
-        result = one(model)
+        one.requires(editor.model)
+        return one.rewrite(editor)
     except ir.passes.PreconditionError:
         return 0
     except Exception as error:
         raise PassFailed(one.name, f"{type(error).__name__}: {error}") from error
-    return result.rewrites if isinstance(result, Rewritten) else int(result.modified)
 
 
 def _verify(one: GraphPass, model: ir.Model, *, before: Interface) -> None:

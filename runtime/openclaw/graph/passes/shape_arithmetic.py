@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.dimensions import Dim, Dims, reshaped, same, same_shape
-from openclaw.graph.passes.editing import Editor, constant
+from openclaw.graph.passes.editing import Editor, constant_tensor
 from openclaw.graph.passes.matching import integer, made_by
 from openclaw.graph.passes.no_operation import bypass
 from openclaw.graph.passes.symbolic import Shapes
@@ -35,7 +35,7 @@ class ShapeArithmetic(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Folds what is known in numbers, and the targets of Reshape and Expand that are known in names."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         nodes = [node for graph in editor.model.graphs() for node in graph]
         return sum(_rewrite(node, shapes, editor) for node in nodes if node.domain == "")
 
@@ -113,7 +113,7 @@ def _place(name: ir.SymbolicDim, shapes: Shapes, model: ir.Model) -> tuple[ir.Va
 
 def _reshape(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
     source, target = shapes.dims(node.inputs[0]), shapes.elements(node.inputs[1])
-    if source is None or target is None or constant(node.inputs[1]) is not None:
+    if source is None or target is None or constant_tensor(node.inputs[1]) is not None:
         return 0
     told = as_constant(source, target[0], allow_zero=integer(node, "allowzero", 0) != 0)
     if told is None:

@@ -25,7 +25,7 @@ class SkipLayerNorm(GraphPass):
 
     def rewrite(self, editor: Editor) -> int:
         """Looks at every LayerNormalization over the last axis."""
-        shapes = Shapes(editor.model)
+        shapes = editor.shapes
         nodes = [
             node
             for graph in editor.model.graphs()

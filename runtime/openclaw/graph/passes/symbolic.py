@@ -21,11 +21,12 @@ import onnx
 import onnx_ir as ir
 
 from openclaw.graph.passes.dimensions import Dim, Dims, clamped, expanded, reshaped, same
-from openclaw.graph.passes.editing import constant
+from openclaw.graph.passes.editing import constant, constant_tensor
 from openclaw.graph.passes.matching import integer
 from openclaw.graph.passes.shape_values import RULES
 
 _MAX_TRACKED = 64  # elements of an integer tensor: shapes are shorter
+_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 _MAX_SHOWN = 1024  # elements of a constant that operators' inference may look at (axes, repeats, sizes)
 
 
@@ -54,8 +55,8 @@ class Shapes:
         if value is None:
             return None
         known = self._dims.get(value)
-        if known is None and (tensor := constant(value)) is not None:
-            return tuple(int(size) for size in tensor.shape)
+        if known is None and (tensor := constant_tensor(value)) is not None:
+            return tuple(tensor.shape.numpy())
         return known
 
     def dtype(self, value: ir.Value | None) -> ir.DataType | None:
@@ -73,10 +74,10 @@ class Shapes:
             return None
         if (known := self._elements.get(value)) is not None:
             return known
-        tensor = constant(value)
-        if tensor is None or tensor.dtype not in (np.int64, np.int32) or tensor.ndim > 1 or tensor.size > _MAX_TRACKED:
+        tensor = constant_tensor(value)
+        if tensor is None or tensor.dtype not in _INTEGERS or len(tensor.shape) > 1 or tensor.size > _MAX_TRACKED:
             return None
-        return tuple(int(item) for item in tensor.reshape(-1)), tensor.ndim
+        return tuple(int(item) for item in tensor.numpy().reshape(-1)), len(tensor.shape)
 
     def _enter(self, value: ir.Value, sizes: Sequence[int] | None = None) -> None:
         """Takes over what an input declares, or the sizes that it was given."""
@@ -193,15 +194,14 @@ class Shapes:
     def _type_of(self, value: ir.Value) -> onnx.TypeProto | None:
         if (known := self._types.get(value)) is not None:
             return known
-        tensor = constant(value)
-        if tensor is None or value.const_value is None:
-            return None
-        return onnx.helper.make_tensor_type_proto(value.const_value.dtype.value, list(tensor.shape))
+        tensor = constant_tensor(value)
+        return None if tensor is None else onnx.helper.make_tensor_type_proto(tensor.dtype.value, tensor.shape.numpy())
 
     def _shown(self, value: ir.Value) -> np.ndarray | None:
-        tensor = constant(value)
+        tensor = constant_tensor(value)
         if tensor is not None:
-            return tensor if tensor.size <= _MAX_SHOWN and tensor.dtype.kind in "if" else None
+            array = constant(value) if tensor.size <= _MAX_SHOWN else None
+            return array if array is not None and array.dtype.kind in "if" else None
         known = self._elements.get(value)
         if known is None or not all(isinstance(item, int) for item in known[0]):
             return None
