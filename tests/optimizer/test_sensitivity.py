@@ -97,3 +97,20 @@ def test_a_form_within_the_budget_is_taken_whole_and_judged_once() -> None:
 def test_a_budget_that_nothing_holds_is_refused_with_what_was_used() -> None:
     with pytest.raises(NotApplicable, match="uses up 7 of the accuracy budget"):
         within_budget({"a": 1.0, "b": 1.0}, lambda floats: 7.0)
+
+
+def test_nothing_is_judged_after_the_end_even_if_nothing_held() -> None:
+    judged: list[int] = []
+
+    def judge(floats: frozenset[str]) -> float:
+        judged.append(len(floats))
+        return 1000.0
+
+    estimates = {f"layer{index}": 1.0 for index in range(1000)}
+    with pytest.raises(NotApplicable, match="found in time"):
+        within_budget(estimates, judge, ends=12.0, clock=Ticking())
+    assert len(judged) < 12
+    judged.clear()
+    with pytest.raises(NotApplicable, match="no time left to look for layers"):
+        within_budget(estimates, judge, ends=0.0, clock=Ticking())
+    assert judged == [0]

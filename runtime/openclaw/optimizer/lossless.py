@@ -17,6 +17,9 @@ from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 _HALF = 2 * float(np.finfo(np.float16).eps)
 """Two roundings of a half-precision output: it cannot be told from another more closely."""
 
+PLAIN = "lossless passes"
+"""Where ``Material.shared`` has what the passes made, or why they made nothing."""
+
 
 def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None) -> Made:
     """The model after the lossless passes.
@@ -72,6 +75,11 @@ def passes_recipe(name: str, only: Sequence[str] | None) -> Recipe:
     """A recipe of some passes."""
 
     def make(material: Material, judge: Judge) -> Made:
-        return rewritten(material.exported, only=only)
+        if only is not None:
+            return rewritten(material.exported, only=only)
+        known = material.shared.get(PLAIN)
+        if isinstance(known, NotApplicable):
+            raise known
+        return known if isinstance(known, Made) else rewritten(material.exported)
 
     return Recipe(name, "fp32", make)

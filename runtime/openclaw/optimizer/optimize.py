@@ -79,7 +79,7 @@ def optimize(
         # Only now: what it takes to optimize takes longer to import than a cached result to read.
         from openclaw.optimizer.run import Run
 
-        result = Run(found, chosen, machine=machine, watcher=progress or Silent()).result()
+        result = Run(found, chosen, machine=machine, watcher=progress or Silent(), start=start).result()
         if store is not None and key is not None:
             store.save(key, result)
     return replace(result, report=result.report.model_copy(update={"seconds": time.perf_counter() - start}))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ class Material:
         instructions: of this CPU, in the words of ``devices.cpu``: ``avx2``, ``avx512_vnni``, ``amx_int8``, ``bf16``...
         threads: that one inference may use.
         folder: a scratch folder that is removed afterwards.
+        ends: when a recipe is to be through, by ``time.monotonic``.
+        shared: what recipes of one optimization leave for each other, each under a name of its own.
     """
 
     exported: onnx.ModelProto
@@ -36,6 +39,8 @@ class Material:
     instructions: frozenset[str]
     threads: int
     folder: Path
+    ends: float = math.inf
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from openclaw.optimizer import source as sources
 from openclaw.optimizer.bench import Bench
 from openclaw.optimizer.contents import count_nodes
 from openclaw.optimizer.engine import Engine, open_engine, open_session
-from openclaw.optimizer.lossless import equal, rewritten
+from openclaw.optimizer.lossless import PLAIN, equal, rewritten
 from openclaw.optimizer.options import Options
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Watcher
@@ -35,15 +35,18 @@ FINALISTS = 3
 """Candidates of lower precision that come to the final, beside those that cost no accuracy."""
 TRYING = 0.65
 """The part of the time limit in which recipes are begun."""
+SEARCHING = 0.8
+"""The part of the time limit in which recipes look for layers to leave in float."""
 
 
 class Run:
     """One optimization of ``source``; :meth:`result` runs it."""
 
-    def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher) -> None:
+    def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher, start: float) -> None:
+        """``start``: when the time limit began, by ``time.perf_counter``: reading the model is part of it."""
         self._source, self._options, self._machine, self._watcher = source, options, machine, watcher
         self._notes: list[str] = []
-        self._start = time.perf_counter()
+        self._start = start
 
     def result(self) -> Result:
         """Runs it; raises as ``optimize``."""
@@ -147,7 +150,11 @@ class Run:
             self._watcher.now(recipe.name)
             reason = candidates.unseen(recipe, has_data=bool(base.calibration), asked=self._options.asked)
             reason = reason or self._late(recipe, trials)
-            one = Trial(recipe) if reason else trial.attempt(recipe, material, base, known=known)
+            one = (
+                Trial(recipe)
+                if reason
+                else trial.attempt(recipe, replace(material, ends=self._ends()), base, known=known)
+            )
             if reason:
                 one.end("not applicable", reason)
             if one.form is not None:
@@ -167,17 +174,27 @@ class Run:
             return None
         return f"there was no time left to try it (time limit {limit:g} s)"
 
+    def _ends(self) -> float:
+        """When a recipe that begins now is to be through: half of what is left is for those after it."""
+        left = self._start + SEARCHING * self._options.time_limit - time.perf_counter()
+        return time.monotonic() + max(left, 0.0) / 2
+
     def _material(self, base: Bench, folder: Path) -> Material:
         exported = self._source.model
         fused = exported
+        shared: dict[str, Any] = {}
         try:
-            made = rewritten(exported)
+            shared[PLAIN] = made = rewritten(exported)
             if base.unequal(open_engine(made.model, base.threads), lossless=True) is None:
                 fused = made.model
-        except (NotApplicable, ModelInvalid):
+        except NotApplicable as error:
+            shared[PLAIN] = error
+        except ModelInvalid:
             pass
         instructions = frozenset(self._machine.instructions)
-        return Material(exported, fused, base.calibration, base.timed, instructions, base.threads, folder)
+        return Material(
+            exported, fused, base.calibration, base.timed, instructions, base.threads, folder, shared=shared
+        )
 
     def _selected(self, trials: Sequence[Trial], base: Bench) -> Result:
         left = self._finalists([one for one in trials if one.outcome is None])

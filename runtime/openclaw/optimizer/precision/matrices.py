@@ -29,6 +29,7 @@ from openclaw.optimizer.precision.loosening import loosen, subtract
 from openclaw.optimizer.precision.lowering import Lowering
 from openclaw.optimizer.precision.observing import observe
 from openclaw.optimizer.precision.preparing import prepared
+from openclaw.optimizer.precision.reach import worth_matrices
 from openclaw.optimizer.precision.scaling import Choice, Observed, bias_correction, choose
 from openclaw.optimizer.precision.sensitivity import WITHIN, fall_back, within_budget
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
@@ -140,6 +141,7 @@ class _Judging:
 
     quantizer: Quantizer
     judge: Judge
+    ends: float
     known: dict[Form, float] = field(default_factory=dict)
 
     def __call__(self, form: Form) -> float:
@@ -160,10 +162,11 @@ def make(material: Material, judge: Judge, *, static: bool, smooth: bool = False
     Raises:
         NotApplicable: the model does not fit, or no form held the budget.
     """
+    worth_matrices(material)
     quantizer = Quantizer(material, static=static)
     if smooth and not quantizer.gains:
         raise NotApplicable("smoothing takes off too little of any layer's loss")
-    judging = _Judging(quantizer, judge)
+    judging = _Judging(quantizer, judge, material.ends)
     every = frozenset(quantizer.gains)
     form = Form(smoothed=every) if smooth else _fewest_smoothed(judging, every)
     if judging(form) > WITHIN:
@@ -182,13 +185,15 @@ def _fewest_smoothed(judging: _Judging, every: frozenset[str]) -> Form:
         return Form()
     if judging(Form(smoothed=every)) > WITHIN:
         return Form(smoothed=every)
-    found = fall_back(judging.quantizer.gains, lambda smoothed: judging(Form(smoothed=smoothed)))
+    found = fall_back(judging.quantizer.gains, lambda smoothed: judging(Form(smoothed=smoothed)), ends=judging.ends)
     return Form(smoothed=every) if found is None else Form(smoothed=frozenset(found.floats))
 
 
 def _fewest_floats(judging: _Judging, smoothed: frozenset[str]) -> Form:
     """The form with the fewest groups in float that holds; raises NotApplicable if none does."""
-    found = within_budget(judging.quantizer.harms, lambda floats: judging(Form(floats=floats, smoothed=smoothed)))
+    found = within_budget(
+        judging.quantizer.harms, lambda floats: judging(Form(floats=floats, smoothed=smoothed)), ends=judging.ends
+    )
     return Form(floats=frozenset(found.floats), smoothed=smoothed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,21 @@ def observe(
     Raises:
         NotApplicable: onnxruntime cannot run the model on these feeds.
     """
+    gathered = {name: _Gathering() for name in names}
+    for values in values_of(model, names, feeds[:MAX_FEEDS], threads=threads):
+        for name, gathering in gathered.items():
+            gathering.add(values[name], len(feeds))
+    return {name: found for name, gathering in gathered.items() if (found := gathering.observed()) is not None}
+
+
+def values_of(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Feed], *, threads: int
+) -> Iterator[Mapping[str, Array]]:
+    """The values ``names``, inputs among them or not, for every feed.
+
+    Raises:
+        NotApplicable: onnxruntime cannot run the model on these feeds.
+    """
     inner = onnx.ModelProto()
     inner.CopyFrom(model)
     given = {value.name for value in inner.graph.input}
@@ -41,17 +56,18 @@ def observe(
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    gathered = {name: _Gathering() for name in names}
     try:
         session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        for feed in feeds[:MAX_FEEDS]:
-            values: Mapping[str, Array] = _run(session, computed, feed)
-            for name, gathering in gathered.items():
-                gathering.add(values[name] if name in values else feed[name], len(feeds))
     except Exception as error:
         # onnxruntime's exceptions have no common base below Exception.
         raise NotApplicable(f"the model cannot be run on the calibration data: {error}") from error
-    return {name: found for name, gathering in gathered.items() if (found := gathering.observed()) is not None}
+    for feed in feeds:
+        try:
+            values = _run(session, computed, feed)
+        except Exception as error:
+            # As above.
+            raise NotApplicable(f"the model cannot be run on the calibration data: {error}") from error
+        yield {name: values[name] if name in values else feed[name] for name in names}
 
 
 def _run(session: onnxruntime.InferenceSession, names: Sequence[str], feed: Feed) -> dict[str, Array]:

@@ -19,6 +19,8 @@ def quietly() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.setLevel(logging.ERROR)
+    # Of a root logger that has a handler, logging.basicConfig leaves handlers and level alone.
+    root.addHandler(logging.NullHandler())
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

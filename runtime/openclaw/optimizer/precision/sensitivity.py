@@ -9,6 +9,7 @@ that was seen to hold stands.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ WITHIN = 0.9
 
 MEASURING_SECONDS = 30.0
 SEARCHING_SECONDS = 60.0
+MEASURING_SHARE = 1 / 3
+"""Of what is left of the time; the rest is for the search."""
 
 Clock = Callable[[], float]
 Judged = Callable[[frozenset[str]], float]
@@ -72,6 +75,7 @@ def fall_back(
     *,
     within: float = WITHIN,
     seconds: float = SEARCHING_SECONDS,
+    ends: float = math.inf,
     clock: Clock = time.monotonic,
 ) -> Fallback | None:
     """Takes the most harmful layers back to float until the budget holds.
@@ -81,18 +85,19 @@ def fall_back(
         judge: judges a whole form.
         within: what it may use up.
         seconds: after which no further form is judged, once one has held.
+        ends: when no further form is judged in any case, by the clock.
         clock: in seconds.
 
     Returns:
-        None if nothing held but leaving all in float, which is not judged.
+        None if nothing held (in time) but leaving all in float, which is not judged.
     """
     order = sorted(harms, key=lambda name: (-harms[name], name))
-    end = clock() + seconds
+    end = min(ends, clock() + seconds)
     search = _Search(judge, within)
     if search.holds(()):
         return search.best
     low, high = 0, len(order)
-    while high - low > 1 and (search.best is None or clock() < end):
+    while high - low > 1 and clock() < (ends if search.best is None else end):
         middle = _between(low, high, len(order))
         if search.holds(order[:middle]):
             high = middle
@@ -108,23 +113,33 @@ def fall_back(
     return search.best
 
 
-def within_budget(estimates: Mapping[str, float], judge: Judged) -> Fallback:
+def within_budget(
+    estimates: Mapping[str, float], judge: Judged, *, ends: float = math.inf, clock: Clock = time.monotonic
+) -> Fallback:
     """Judges the form with every layer lowered, and takes layers back to float if it breaks the budget.
 
+    Args:
+        estimates: a guess at every layer's harm, in any unit.
+        judge: judges a whole form.
+        ends: when it is to be through, by the clock.
+        clock: in seconds.
+
     Raises:
-        NotApplicable: nothing held.
+        NotApplicable: nothing held, or nothing was found in time.
     """
     whole = judge(frozenset())
     if whole <= WITHIN:
         return Fallback((), whole, 1)
     every = frozenset(estimates)
-    harms = measure(estimates, lambda name: judge(every - {name}), seconds=MEASURING_SECONDS)
-    found = fall_back(harms, judge)
+    over = f"it uses up {whole:.3g} of the accuracy budget, {WITHIN:g} is allowed on calibration data, and "
+    if clock() >= ends:
+        raise NotApplicable(f"{over}there was no time left to look for layers to leave in float")
+    seconds = min(MEASURING_SECONDS, (ends - clock()) * MEASURING_SHARE)
+    harms = measure(estimates, lambda name: judge(every - {name}), seconds=seconds, clock=clock)
+    found = fall_back(harms, judge, ends=ends, clock=clock)
     if found is None:
-        raise NotApplicable(
-            f"it uses up {whole:.3g} of the accuracy budget, {WITHIN:g} is allowed on calibration data, "
-            "and no choice of layers in float holds it"
-        )
+        within = "no choice of layers in float holds it"
+        raise NotApplicable(over + (within if clock() < ends else f"{within} that was found in time"))
     return found
 
 

@@ -10,18 +10,17 @@ Layers whose loss breaks the budget go back to float (``sensitivity``).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import onnx
 
 from openclaw.errors import NotApplicable
+from openclaw.optimizer.precision import ranges
 from openclaw.optimizer.precision.instructions import kind_of
 from openclaw.optimizer.precision.preparing import prepared
 from openclaw.optimizer.precision.quiet import quietly
 from openclaw.optimizer.precision.sensitivity import within_budget
-from openclaw.optimizer.recipe import Feed, Judge, Made, Material, Recipe
+from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 # Operators with an 8-bit kernel, or that only move values. Those left out would be computed in float between a pair.
 OPERATORS = [
@@ -30,20 +29,7 @@ OPERATORS = [
     "Unsqueeze",
 ]
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-METHODS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
-MAX_FEEDS = 64
-
-
-class _Reader:
-    """Feeds for onnxruntime's calibrators."""
-
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self._feeds: Iterator[Feed] = iter(feeds)
-
-    def get_next(self) -> dict[str, Any] | None:
-        feed = next(self._feeds, None)
-        return None if feed is None else dict(feed)
+_SPREADS = "spreads of values"
 
 
 class Quantizer:
@@ -61,14 +47,26 @@ class Quantizer:
         if not any(node.op_type in ("Conv", "ConvTranspose") for node in nodes if node.name in self.layers):
             raise NotApplicable("the model has no convolution with constant weights; int8-dynamic is for matrices")
         self._kind = kind_of(material.instructions)
-        self._ranges = _ranges(self.model, material, method=method)
+        if _SPREADS not in material.shared:
+            # The same for every method, and for them all the model runs on the data once.
+            found = ranges.spreads(self.model, OPERATORS, material.calibration, threads=material.threads)
+            material.shared[_SPREADS] = found
+        self._ranges = ranges.ranges(material.shared[_SPREADS], method)
+        self._whole: onnx.ModelProto | None = None
 
     def form(self, floats: frozenset[str]) -> onnx.ModelProto:
-        """The model in INT8 but for ``floats``."""
-        from onnxruntime.quantization import QuantType
-        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        """The model in INT8 but for ``floats``; without any it is made once."""
+        if floats:
+            return self._form(floats)
+        if self._whole is None:
+            self._whole = self._form(floats)
+        return self._whole
 
+    def _form(self, floats: frozenset[str]) -> onnx.ModelProto:
         with quietly():
+            from onnxruntime.quantization import QuantType
+            from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
             copy = onnx.ModelProto()
             copy.CopyFrom(self.model)
             quantizer = QDQQuantizer(
@@ -90,40 +88,6 @@ class Quantizer:
         return made
 
 
-def _ranges(model: onnx.ModelProto, material: Material, *, method: str) -> Any:
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
-
-    folder = material.folder / f"calibrate-{method}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "model.onnx"
-    with quietly():
-        shaped = onnx.shape_inference.infer_shapes(model)
-        onnx.save_model(shaped, path, save_as_external_data=True, location="weights")
-        calibrator = create_calibrator(
-            path,
-            OPERATORS,
-            augmented_model_path=str(folder / "augmented.onnx"),
-            calibrate_method=CalibrationMethod[METHODS[method]],
-            use_external_data_format=True,
-            extra_options={"symmetric": False},
-        )
-        try:
-            # One feed at a time, because the calibrators keep every tensor of all that they are given at once.
-            for feed in material.calibration[:MAX_FEEDS]:
-                calibrator.collect_data(_Reader([feed]))
-            ranges = calibrator.compute_data()
-        finally:
-            del calibrator
-            _remove(folder)
-    return ranges
-
-
-def _remove(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
-
-
 def make(material: Material, judge: Judge, *, method: str) -> Made:
     """INT8 with scales chosen by ``method``, and the layers in float that the budget asks for.
 
@@ -134,7 +98,7 @@ def make(material: Material, judge: Judge, *, method: str) -> Made:
         quantizer = Quantizer(material, method)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise NotApplicable(f"onnxruntime's calibration does not take this model: {error}") from error
-    found = within_budget(estimates(quantizer.layers), lambda floats: judge(quantizer.form(floats)))
+    found = within_budget(estimates(quantizer.layers), lambda floats: judge(quantizer.form(floats)), ends=material.ends)
     notes: dict[str, object] = {"layers": len(quantizer.layers), "float layers": list(found.floats)}
     return Made(quantizer.form(frozenset(found.floats)), notes)
 
@@ -147,5 +111,5 @@ def estimates(layers: Sequence[str]) -> dict[str, float]:
 
 RECIPES: tuple[Recipe, ...] = tuple(
     Recipe(f"int8-static-{method}", "int8", functools.partial(make, method=method), needs_calibration=True)
-    for method in METHODS
+    for method in ranges.METHODS
 )

@@ -15,6 +15,7 @@ import onnx
 from openclaw.errors import NotApplicable
 from openclaw.optimizer.precision.preparing import prepared
 from openclaw.optimizer.precision.quiet import quietly
+from openclaw.optimizer.precision.reach import worth_matrices
 from openclaw.optimizer.precision.sensitivity import within_budget
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
@@ -68,12 +69,13 @@ def make(material: Material, judge: Judge, *, bits: int) -> Made:
     Raises:
         NotApplicable: there is no matrix to round, or no form held the budget.
     """
+    worth_matrices(material)
     model = prepared(material.fused)
     names = candidates(model)
     if not names:
         raise NotApplicable(f"the model has no MatMul with a constant matrix of at least {SMALLEST} 32-bit floats")
     every = frozenset(names)
-    found = within_budget(names, lambda floats: judge(lowered(model, every - floats, bits=bits)))
+    found = within_budget(names, lambda floats: judge(lowered(model, every - floats, bits=bits)), ends=material.ends)
     notes: dict[str, object] = {"layers": len(names), "float layers": sorted(found.floats)}
     return Made(lowered(model, every - frozenset(found.floats), bits=bits), notes)
 
