@@ -36,7 +36,7 @@ def ways(family: Family, model: onnx.ModelProto, feed: Feed, *, small: bool, thr
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
         path = Path(folder) / "exported.onnx"
         onnx.save(model, path)
-        for name, made in (("extended", _extended(path)), *_transformers(family, path, small=small)):
+        for name, made in (("extended", extended(path)), *_transformers(family, path, small=small)):
             try:
                 same = metrics.relative(reference, [open_engine(made, threads).run(feed)]) <= _EQUAL
             except OpenClawError:
@@ -51,10 +51,10 @@ def loaded(model: onnx.ModelProto) -> int:
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
         path = Path(folder) / "given.onnx"
         onnx.save(model, path)
-        return count(_extended(path))
+        return count(extended(path))
 
 
-def _extended(path: Path) -> onnx.ModelProto:
+def extended(path: Path) -> onnx.ModelProto:
     """What the highest level that no layout of this machine is baked into leaves."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

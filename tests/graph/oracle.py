@@ -38,11 +38,15 @@ FREE_SIZES: tuple[int, ...] = (1, 3, 0)
 
 
 def optimized(
-    model: onnx.ModelProto, *, only: Collection[str] | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+    model: onnx.ModelProto,
+    *,
+    only: Collection[str] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    final: bool = False,
 ) -> tuple[onnx.ModelProto, Mapping[str, int]]:
     """The model after the passes, checked by ``onnx.checker``, and how often each rewrote."""
     form = ir.from_proto(model)
-    counts = passes.apply(form, only=only, shapes=shapes)
+    counts = passes.apply(form, only=only, shapes=shapes, final=final)
     after = ir.to_proto(form)
     onnx.checker.check_model(after, full_check=True)
     return after, counts

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from benchmarks.graph.families import FAMILIES, Family
+from benchmarks.graph.nodes import count, extended
 
 from graph.oracle import assert_close, operators, optimized, run_plainly
 
@@ -35,3 +39,15 @@ def test_a_bert_has_seven_nodes_a_layer_and_sixteen_around() -> None:
     masked[name] = np.zeros_like(masked[name])
     for wanted, found in zip(run_plainly(model, masked), run_plainly(after, masked), strict=True):
         assert_close(found, wanted, "output where all is masked")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_file_has_no_more_nodes_than_onnxruntime_would_leave(family: Family, tmp_path: Path) -> None:
+    model = family.build(small=True)
+    path = tmp_path / "exported.onnx"
+    onnx.save(model, path)
+    after, _ = optimized(model, final=True)
+    assert count(after) <= count(extended(path))
+    feed = family.feeds(2, small=True)[0]
+    for wanted, found in zip(run_plainly(model, feed), run_plainly(after, feed), strict=True):
+        assert_close(found, wanted, "output")

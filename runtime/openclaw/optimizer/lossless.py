@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from openclaw.errors import NotApplicable
-from openclaw.graph.passes import LOSSLESS, PassFailed, apply
+from openclaw.graph.passes import FINAL, LOSSLESS, PassFailed, apply
 from openclaw.optimizer import accuracy, metrics
 from openclaw.optimizer.metrics import Answers
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
@@ -71,15 +71,28 @@ def equal(reference: Answers, candidate: Answers) -> str | None:
     return None
 
 
+def finished(made: Made) -> Made:
+    """What the passes made, after the last ones too, which only a form that is kept as it is can take."""
+    try:
+        last = rewritten(made.model, only=[one.name for one in FINAL])
+    except NotApplicable:
+        return made
+    notes = dict(made.notes)
+    for name, found in last.notes.items():
+        before = notes.get(name)
+        notes[name] = {**before, **found} if isinstance(before, dict) and isinstance(found, dict) else found
+    return Made(last.model, notes)
+
+
 def passes_recipe(name: str, only: Sequence[str] | None) -> Recipe:
-    """A recipe of some passes."""
+    """A recipe of some passes, and the final ones."""
 
     def make(material: Material, judge: Judge) -> Made:
         if only is not None:
-            return rewritten(material.exported, only=only)
+            return finished(rewritten(material.exported, only=only))
         known = material.shared.get(PLAIN)
         if isinstance(known, NotApplicable):
             raise known
-        return known if isinstance(known, Made) else rewritten(material.exported)
+        return finished(known if isinstance(known, Made) else rewritten(material.exported))
 
     return Recipe(name, "fp32", make)

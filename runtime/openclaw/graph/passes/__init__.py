@@ -1,6 +1,7 @@
 """Lossless rewrites of a graph: outputs stay equal within 1e-4 relative, for every input.
 
-``LOSSLESS`` lists the passes in the order in which they run; :func:`apply` runs them.
+``LOSSLESS`` lists the passes in the order in which they run, ``FINAL`` those that come after them where a model is to
+be saved as it is; :func:`apply` runs them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from openclaw.graph.passes.bias_gelu import BiasGelu
 from openclaw.graph.passes.common_subexpressions import CommonSubexpressions
 from openclaw.graph.passes.constant_folding import ConstantFolding
 from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.conv_activation import ConvActivation
 from openclaw.graph.passes.conv_affine import ConvAffine, ConvBatchNorm
 from openclaw.graph.passes.conv_chain import ConvChain
 from openclaw.graph.passes.conv_shared_batchnorm import ConvSharedBatchNorm
@@ -31,11 +33,12 @@ from openclaw.graph.passes.matmul_bias import MatMulBias
 from openclaw.graph.passes.matmul_chain import MatMulChain
 from openclaw.graph.passes.matmul_siblings import MatMulSiblings
 from openclaw.graph.passes.no_operation import NoOperation
+from openclaw.graph.passes.quick_gelu import QuickGelu
 from openclaw.graph.passes.running import PassFailed, chosen, run
 from openclaw.graph.passes.shape_arithmetic import ShapeArithmetic
 from openclaw.graph.passes.skip_layer_norm import SkipLayerNorm
 
-__all__ = ["LOSSLESS", "PassFailed", "apply"]
+__all__ = ["FINAL", "LOSSLESS", "PassFailed", "apply"]
 
 _CLEAN_UP: tuple[GraphPass, ...] = (
     NoOperation(),
@@ -76,18 +79,29 @@ _MATRICES: tuple[GraphPass, ...] = (
 )
 
 LOSSLESS: tuple[GraphPass, ...] = (*_CLEAN_UP, *_CONVOLUTIONS, *_TRANSFORMERS, *_MATRICES)
-"""All passes, in order. Those that are ``speculative`` run only where ``only`` names them."""
+"""The passes, in order. Those that are ``speculative`` run only where ``only`` names them."""
+
+FINAL: tuple[GraphPass, ...] = (
+    ConvActivation(),
+    QuickGelu(),
+)
+"""What onnxruntime joins at every load, joined in the file: nothing to make a lower precision from."""
 
 
 def apply(
-    model: ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, only: Collection[str] | None = None
+    model: ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    only: Collection[str] | None = None,
+    final: bool = False,
 ) -> Mapping[str, int]:
     """Rewrites a model in place, to a fixed point.
 
     Args:
         model: changed in place. Its inputs and outputs keep names, types and order.
         shapes: sizes of inputs by name, if the model is to run with these alone.
-        only: names of passes; without it all but the speculative ones.
+        only: names of passes; without it all of ``LOSSLESS`` but the speculative ones.
+        final: whether those of ``FINAL`` come after them.
 
     Returns:
         How often each pass rewrote; those that did nothing are left out.
@@ -97,4 +111,4 @@ def apply(
         onnx_ir.passes.PreconditionError: the model is not sound to begin with; it is unchanged.
         PassFailed: a pass failed. The model is spoiled: start again from the original without ``error.name``.
     """
-    return run(model, chosen(LOSSLESS, only), shapes=shapes)
+    return run(model, chosen((*LOSSLESS, *FINAL), only, final=final), shapes=shapes)

@@ -31,12 +31,15 @@ class GraphPass(ir.passes.InPlacePass):
         opsets: versions of the default domain that it knows; it is left out for other models.
         needs_shapes: whether the runner must infer shapes and types before it.
         speculative: whether it may make a model slower, so that only measuring on this machine can choose it.
+        final: whether it runs once all others are through, and only where it is asked for: what it makes is for the
+            saved file, and no other pass or recipe looks for it.
     """
 
     name: str
     opsets: range = OPSETS
     needs_shapes: bool = False
     speculative: bool = False
+    final: bool = False
 
     @abc.abstractmethod
     def rewrite(self, editor: Editor) -> int:

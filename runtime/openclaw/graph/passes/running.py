@@ -37,9 +37,11 @@ def run(
         fix_shapes(model, shapes)
     before = interface_of(model)
     counts: dict[str, int] = {}
-    # What may be slower comes last: it takes apart what the others look for.
-    sure = [one for one in passes if not one.speculative]
-    for group in (sure, passes) if len(sure) < len(passes) else (passes,):
+    early = [one for one in passes if not one.final]
+    # What may be slower comes later: it takes apart what the others look for.
+    sure = [one for one in early if not one.speculative]
+    final = [one for one in passes if one.final]
+    for group in (sure, early if len(sure) < len(early) else (), final):
         _settle(model, group, before=before, counts=counts)
     infer_shapes(model)
     return counts
@@ -118,15 +120,17 @@ def _fits(shape: ir.Shape, sizes: Sequence[int]) -> bool:
     )
 
 
-def chosen(passes: Sequence[GraphPass], only: Collection[str] | None) -> list[GraphPass]:
+def chosen(passes: Sequence[GraphPass], only: Collection[str] | None, *, final: bool = False) -> list[GraphPass]:
     """Those of ``passes`` that ``only`` names, in the order of ``passes``; without ``only`` all but the speculative.
+
+    Final ones are among them if ``only`` names them, or if ``final``.
 
     Raises:
         ConfigInvalid: ``only`` names a pass that does not exist.
     """
     if only is None:
-        return [one for one in passes if not one.speculative]
+        return [one for one in passes if (final if one.final else not one.speculative)]
     unknown = sorted(set(only) - {one.name for one in passes})
     if unknown:
         raise ConfigInvalid(f"passes: there is no {unknown[0]!r}; there are {', '.join(one.name for one in passes)}")
-    return [one for one in passes if one.name in only]
+    return [one for one in passes if one.name in only or (final and one.final)]
