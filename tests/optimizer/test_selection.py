@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openclaw.optimizer import selection
-from openclaw.optimizer.selection import Contender, bounds, choose, hopeless, ratio, rounds_needed, spared
+from openclaw.optimizer.selection import Contender, bounds, choose, hopeless, ratio, rounds_needed, spared, unsettled
 
 SECONDS = st.floats(1e-6, 1e3)
 ALPHAS = st.sampled_from([0.05, 0.01, 0.0025])
@@ -124,8 +124,9 @@ def test_what_is_kept_is_never_slower_than_the_default(
     for aimed in (None, target):
         kept = choose(contenders, baseline=1.0, target=aimed)
         if kept is not None:
-            assert kept.ratio.faster or (kept.lossless and kept.ratio.median <= 1)
-            assert kept.ratio.upper <= selection.NOT_SLOWER
+            assert kept.ratio.faster or (kept.lossless and kept.ratio.not_slower)
+            assert not kept.ratio.slower
+            assert kept.ratio.median <= selection.NOT_SLOWER
         elif aimed is None:
             assert not any(one.ratio.faster for one in contenders)
 
@@ -141,3 +142,56 @@ def test_a_target_that_the_default_meets_costs_no_accuracy() -> None:
     exact, rough = contender("fp32", 0.9, lossless=True), contender("int8", 0.2, loss=0.9)
     assert choose([exact, rough], baseline=1.0, target=1.5) is exact
     assert choose([rough], baseline=1.0, target=1.5) is None
+
+
+ROUNDS = st.lists(st.floats(0.8, 1.25), min_size=1, max_size=63)
+
+
+@given(ROUNDS, ALPHAS)
+def test_every_form_is_one_of_slower_undecided_or_not_slower_with_confidence(rounds: list[float], alpha: float) -> None:
+    found = ratio(rounds, [1.0] * len(rounds), alpha=alpha)
+    sure = found.upper <= selection.NOT_SLOWER and not found.slower
+    assert [found.slower, found.undecided, sure].count(True) == 1
+    assert not (found.faster and (found.slower or found.undecided))
+    if found.not_slower:
+        assert not found.slower
+        assert sure or found.median <= selection.ON_PAR
+        assert len(rounds) >= rounds_needed(alpha)
+    if sure:
+        assert found.not_slower
+
+
+@given(ROUNDS)
+def test_a_lossless_form_alone_is_kept_just_where_it_is_not_slower(rounds: list[float]) -> None:
+    found = ratio(rounds, [1.0] * len(rounds))
+    lossless = Contender("fp32", 0.0, median(rounds), found, rounds, lossless=True)
+    lossy = Contender("int8", 0.5, median(rounds), found, rounds)
+    assert (choose([lossless]) is lossless) == found.not_slower
+    assert (choose([lossy]) is lossy) == found.faster
+    assert unsettled([lossless]) == found.undecided
+    assert not unsettled([lossy]), "what costs accuracy must show that it is faster"
+
+
+@given(ROUNDS, st.floats(0.5, 0.99))
+def test_rounds_that_can_only_confirm_are_not_run(rounds: list[float], factor: float) -> None:
+    other = ratio(rounds, [1.0] * len(rounds))
+    lossless = Contender("fp32", 0.0, median(rounds), other, rounds, lossless=True)
+    assert not unsettled([lossless, contender("int8", factor, loss=0.5)])
+
+
+def test_on_par_within_the_noise_is_kept_and_a_little_slower_with_certainty_is_not() -> None:
+    noisy = contender("fp32", 1.003, lossless=True, noise=0.1)
+    assert noisy.ratio.undecided
+    assert choose([noisy]) is noisy
+    slower = contender("fp32", 1.008, lossless=True, noise=0.002)
+    assert slower.ratio.slower
+    assert choose([slower]) is None
+
+
+def test_the_final_has_enough_rounds_for_all_that_may_be_in_it() -> None:
+    from openclaw.optimizer import timing
+    from openclaw.optimizer.candidates import lossless_recipes
+    from openclaw.optimizer.run import FINALISTS
+
+    most = FINALISTS + len(lossless_recipes())
+    assert timing.FINAL.least >= rounds_needed(selection.ALPHA / most / selection.LOOKS)

@@ -202,7 +202,7 @@ class Run:
         rounds: Sequence[float] = ()
         if left:
             self._watcher.now("timing the best ones")
-            rounds = trial.final(left, base)
+            rounds = trial.final(left, base, ends=self._start + SEARCHING * self._options.time_limit)
             best = choose(
                 [trial.contender(one) for one in left],
                 baseline=trial.latency_of(rounds).median_seconds,

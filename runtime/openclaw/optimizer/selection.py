@@ -11,8 +11,11 @@ whatever the distribution of the ratios. With the largest k for which this is at
 bound at confidence 1 - alpha, and r(k+1) a lower one. Nothing is assumed of the noise but that rounds do not depend on
 each other, which is why the order within a round is random.
 
-A form is faster if the upper bound is below 1. Where several are tried, alpha is shared among them (Bonferroni), so
-that the chance that any slower one passes is at most alpha.
+A form is faster if the upper bound is below 1, and slower if the lower one is above 1. One that costs no accuracy stays
+if it is not slower: the upper bound is at most 1.02, or the median at most 1.01, and it is not slower beyond the noise.
+As long as no form is faster and bounds leave that open, more rounds are run, a few times at most. Alpha is shared among
+the forms and the times that they are looked at (Bonferroni), so that the chance that any slower one passes as faster is
+at most alpha.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ from statistics import median
 
 ALPHA = 0.01
 NOT_SLOWER = 1.02
-"""A form that costs no accuracy stays if it is not slower: median at most 1, and with confidence less than this."""
+"""A form that costs no accuracy stays if its ratio is with confidence at most this."""
+ON_PAR = 1.01
+"""The median up to which one stays of which the rounds that there was time for say neither."""
+LOOKS = 3
+"""How often a comparison may be looked at before it is settled."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,19 @@ class Ratio:
 
     @property
     def not_slower(self) -> bool:
-        """Whether the default loses nothing by it."""
-        return self.median <= 1 and self.upper <= NOT_SLOWER
+        """Whether a form that costs no accuracy may stand for the default: never if it is slower beyond the noise."""
+        enough = math.isfinite(self.upper) and not self.slower
+        return enough and (self.upper <= NOT_SLOWER or self.median <= ON_PAR)
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is slower beyond the noise."""
+        return self.lower > 1
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more rounds may tell if it is slower."""
+        return not self.slower and self.upper > NOT_SLOWER
 
 
 def ratio(candidate: Sequence[float], baseline: Sequence[float], *, alpha: float = ALPHA) -> Ratio:
@@ -93,6 +111,13 @@ def hopeless(candidate: Sequence[float], baseline: Sequence[float], *, worst: fl
     return len(slower) >= after and min(slower) > worst
 
 
+def unsettled(contenders: Sequence[Contender]) -> bool:
+    """Whether more rounds are worth their time: none is faster, and of one that costs no accuracy it is open."""
+    return not any(one.ratio.faster for one in contenders) and any(
+        one.lossless and one.ratio.undecided for one in contenders
+    )
+
+
 @dataclass(frozen=True)
 class Contender:
     """A form that may be kept: within the budget, and timed.
@@ -102,7 +127,7 @@ class Contender:
         loss: of accuracy; 0 for what is lossless. Orders contenders by how exact they are.
         seconds: median latency.
         ratio: against the baseline.
-        rounds: seconds of every round; all contenders' rounds are the same ones.
+        rounds: seconds of every round; the same rounds for all contenders that are not slower.
         lossless: whether it may stay without being faster, as long as it is not slower.
     """
 

@@ -11,7 +11,7 @@ from openclaw.errors import ConfigInvalid
 from openclaw.optimizer.report import Machine
 from openclaw.version import __version__
 
-OPTIMIZER = 1
+OPTIMIZER = 2
 """Raised whenever the same options could give another result; older entries of the cache are then passed over."""
 
 _PACKAGES = ("onnxruntime", "onnx", "onnx-ir", "onnxscript", "numpy")

@@ -35,6 +35,8 @@ class Plan:
 
 HEAT = Plan(rounds=7, least=3, slice_seconds=0.03, seconds=3.0)
 FINAL = Plan(rounds=21, least=11, slice_seconds=0.06, seconds=20.0)
+MORE = Plan(rounds=21, least=7, slice_seconds=0.06, seconds=10.0)
+"""What follows the final, once or twice, where it left open whether a form is slower."""
 
 
 @dataclass(frozen=True)

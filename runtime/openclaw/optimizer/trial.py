@@ -153,20 +153,31 @@ def _judge(trial: Trial, bench: Bench) -> None:
         raise Refused(f"over the accuracy budget: {'; '.join(trial.verdict.broken)}")
 
 
-def final(trials: Sequence[Trial], bench: Bench) -> Sequence[float]:
+def final(trials: Sequence[Trial], bench: Bench, *, ends: float) -> Sequence[float]:
     """Times what is left against the default anew, all in the same rounds; gives the default's rounds.
 
-    The heats chose who is in it, so their times are not used: they would flatter the chosen.
+    The heats chose who is in it, so their times are not used: they would flatter the chosen. As long as
+    ``selection.unsettled`` says so and it is not yet ``ends`` (by ``time.perf_counter``), all that is not slower runs
+    on, until it was looked at ``selection.LOOKS`` times.
     """
-    engines = {BASELINE: bench.engine}
+    baseline: list[float] = []
+    running = list(trials)
     for trial in trials:
-        assert trial.engine is not None
-        engines[trial.recipe.name] = trial.engine
-    rounds = timing.compare(engines, bench.timed, plan=timing.FINAL, seed=bench.seed + 1)
-    for trial in trials:
-        trial.rounds, trial.baseline = rounds[trial.recipe.name], rounds[BASELINE]
-        trial.alpha = selection.ALPHA / len(trials)
-    return rounds[BASELINE]
+        trial.rounds, trial.alpha = (), selection.ALPHA / len(trials) / selection.LOOKS
+    for look in range(selection.LOOKS):
+        engines = {BASELINE: bench.engine}
+        for trial in running:
+            assert trial.engine is not None
+            engines[trial.recipe.name] = trial.engine
+        plan = timing.MORE if look else timing.FINAL
+        rounds = timing.compare(engines, bench.timed, plan=plan, seed=bench.seed + 1 + look)
+        baseline += rounds[BASELINE]
+        for trial in running:
+            trial.rounds, trial.baseline = (*trial.rounds, *rounds[trial.recipe.name]), tuple(baseline)
+        if time.perf_counter() >= ends or not selection.unsettled([contender(trial) for trial in running]):
+            break
+        running = [trial for trial in running if not trial.ratio.slower]
+    return baseline
 
 
 def contender(trial: Trial) -> selection.Contender:
