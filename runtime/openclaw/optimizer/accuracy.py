@@ -19,6 +19,8 @@ import onnx
 from openclaw.errors import ConfigInvalid
 from openclaw.optimizer import metrics
 from openclaw.optimizer.metrics import Answers
+from openclaw.optimizer.padding import without_padding
+from openclaw.optimizer.recipe import Feed
 
 Array = npt.NDArray[np.generic]
 UserMetric = Callable[[dict[str, Array], dict[str, Array]], float]
@@ -75,15 +77,23 @@ class Budget:
     bounds: tuple[Bound, ...]
     own: UserMetric | None = None
 
-    def judge(self, reference: Answers, candidate: Answers) -> Verdict:
-        """Holds answers against the bounds; those of other shapes or types, or not finite elsewhere, break all."""
+    def judge(self, reference: Answers, candidate: Answers, feeds: Sequence[Feed] = ()) -> Verdict:
+        """Holds answers against the bounds; those of other shapes or types, or not finite elsewhere, break all.
+
+        Args:
+            reference: of the exported model.
+            candidate: of a form of it, to the same inputs.
+            feeds: these inputs; if they are given, positions that they mask do not count, but for the user's metric.
+        """
         if (reason := incomparable(reference, candidate)) is not None:
             return Verdict({}, math.inf, (reason,))
         values, used, broken = {}, 0.0, []
+        counted = without_padding(reference, feeds), without_padding(candidate, feeds)
         for bound in self.bounds:
-            value = self._value(bound.metric, reference, candidate)
+            first, second = (reference, candidate) if bound.metric == _OWN else counted
+            value = self._value(bound.metric, first, second)
             values[bound.metric] = value
-            used = max(used, bound.used(value, self._value(bound.metric, reference, reference)))
+            used = max(used, bound.used(value, self._value(bound.metric, first, first)))
             if not bound.holds(value):
                 broken.append(f"{bound.metric} is {value:.6g} and must be {bound.relation} {bound.limit:g}")
         return Verdict(values, used, tuple(broken))

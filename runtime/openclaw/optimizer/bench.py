@@ -16,6 +16,7 @@ from openclaw.optimizer.calibration import Samples
 from openclaw.optimizer.engine import Answer, Engine, open_engine
 from openclaw.optimizer.feeds import Inputs, Shapes, guess_shapes, other_sizes, random_feed
 from openclaw.optimizer.lossless import equal
+from openclaw.optimizer.padding import without_padding
 from openclaw.optimizer.recipe import Feed
 
 JUDGE_SECONDS = 5.0
@@ -78,16 +79,18 @@ class Bench:
         engine = open_engine(model, self.threads)
         answers = [engine.run(feed) for feed in self.rehearsal.feeds]
         assert self.budget is not None
-        verdict = self.budget.judge(self.rehearsal.answers, answers)
+        feeds = self.rehearsal.feeds
+        verdict = self.budget.judge(self.rehearsal.answers, answers, feeds)
         if not verdict.values:
             return verdict.used
         from openclaw.optimizer.metrics import cosine
 
-        return verdict.used + 0.1 * (1 - cosine(self.rehearsal.answers, answers))
+        reference = without_padding(self.rehearsal.answers, feeds)
+        return verdict.used + 0.1 * (1 - cosine(reference, without_padding(answers, feeds)))
 
     def _judge(self, engine: Engine, judged: Judged) -> Verdict:
         assert self.budget is not None
-        return self.budget.judge(judged.answers, [engine.run(feed) for feed in judged.feeds])
+        return self.budget.judge(judged.answers, [engine.run(feed) for feed in judged.feeds], judged.feeds)
 
     def unequal(self, engine: Engine, *, lossless: bool) -> str | None:
         """Why a form cannot stand for the exported model: it fails, or gives other kinds of answers; or None.
