@@ -9,7 +9,7 @@ from openclaw.graph import passes
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.editing import Editor
 from openclaw.optimizer import lossless
-from openclaw.optimizer.lossless import equal, rewritten
+from openclaw.optimizer.lossless import equal, finished, rewritten
 from optimizer import models
 
 
@@ -76,3 +76,19 @@ def test_the_model_that_is_rewritten_stays_as_it_is() -> None:
     before = model.SerializeToString()
     rewritten(model)
     assert model.SerializeToString() == before
+
+
+def test_what_is_finished_has_the_last_passes_too_and_tells_of_both() -> None:
+    plain = rewritten(models.cnn())
+    whole = finished(plain)
+    assert "FusedConv" not in {node.op_type for node in plain.model.graph.node}
+    assert "FusedConv" in {node.op_type for node in whole.model.graph.node}
+    before, after = plain.notes["passes"], whole.notes["passes"]
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert after == {**before, "conv-activation": after["conv-activation"]}
+
+
+def test_what_no_last_pass_finds_anything_in_is_finished_as_it_is() -> None:
+    plain = rewritten(models.mlp())
+    assert finished(plain) is plain
