@@ -1,4 +1,4 @@
-"""The final: it runs on where rounds left open whether a lossless form is slower, and no further."""
+"""Heats put out what has no chance; the final runs on where it is open whether a lossless form is slower."""
 
 import math
 import time
@@ -48,3 +48,27 @@ def test_what_is_settled_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, form
 def test_it_does_not_run_on_when_the_time_is_up_nor_for_what_costs_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(final(monkeypatch, {"open": OPEN}, ends=time.perf_counter())[0]) == 1
     assert len(final(monkeypatch, {"open": OPEN}, precision="int8")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("rounds", "precision", "out"),
+    [
+        ([1.2, 0.95, 1.1, 1.06, 1.05, 1.08, 1.07], "fp32", False),
+        ([1.2, 1.01, 1.1, 1.06, 1.05, 1.08, 1.07], "fp32", True),
+        ([1.2, 1.06, 1.1], "fp32", True),
+        ([1.2, 1.02, 1.1], "fp32", False),
+        ([1.2, 0.95, 1.1, 1.06, 1.05, 1.08, 1.07], "int8", True),
+        ([0.8, 0.95, 1.1, 0.9, 0.9, 0.9, 0.9], "int8", False),
+    ],
+)
+def test_a_heat_puts_out_what_is_lossless_only_if_every_round_was_slower(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[float], precision: str, out: bool
+) -> None:
+    monkeypatch.setattr(timing, "compare", lambda engines, *_, **__: {BASELINE: [1.0] * len(rounds), "form": rounds})
+    one = Trial(Recipe("form", precision, lambda *_: None), engine=object())  # type: ignore[arg-type, return-value]
+    bench = SimpleNamespace(engine=object(), timed=[], seed=0)
+    if out:
+        with pytest.raises(trial.Refused, match="it is slower"):
+            trial._heat(one, bench)  # type: ignore[arg-type]
+    else:
+        trial._heat(one, bench)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -253,3 +255,16 @@ def test_bfloat16_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 def test_names_of_recipes_are_their_own() -> None:
     assert len(BY_NAME) == len(RECIPES)
+
+
+def test_importing_the_library_says_nothing_and_leaves_the_root_logger_alone() -> None:
+    code = (
+        "import logging; root = logging.getLogger(); before = (list(root.handlers), root.level)\n"
+        "from openclaw.optimizer.precision.quiet import quietly\n"
+        "with quietly():\n"
+        "    from onnxruntime.quantization import matmul_nbits_quantizer\n"
+        "    matmul_nbits_quantizer.logger.info('start to quantize')\n"
+        "assert (list(root.handlers), root.level) == before, root.handlers\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

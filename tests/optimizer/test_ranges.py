@@ -43,6 +43,14 @@ def test_bounds_are_exact_and_the_other_ranges_lie_within_them() -> None:
             assert -widest * 1.02 <= low <= high <= widest * 1.02
 
 
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_a_number_far_out_is_left_out_of_the_range(method: str) -> None:
+    numbers = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+    found = {"x": ranges.Spread(np.float32(numbers.min()), np.float32(50), [numbers, np.array([50], np.float32)])}
+    assert ranges.ranges(found, "minmax")["x"].range_value[1] == 50
+    assert 3 < ranges.ranges(found, method)["x"].range_value[1] < 50
+
+
 def test_no_more_than_some_numbers_stand_for_a_large_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "NUMBERS", 64)
     feeds = feeds_of(convolutional())

@@ -30,7 +30,9 @@ METHODS = ("minmax", "percentile", "entropy")
 MAX_FEEDS = 64
 NUMBERS = 1 << 18
 """Numbers that stand for a value, of all feeds together."""
-_BINS = {"percentile": 2048, "entropy": 128}
+_BINS = {"percentile": 2048, "entropy": 256}
+_STEPS = 128
+"""Of 8 bits on one side of 0; the entropy is looked at for ranges from as many bins on, up to all."""
 _PERCENTILE = 99.999
 
 
@@ -108,7 +110,7 @@ def ranges(found: Mapping[str, Spread], method: str) -> Any:
             method=method,
             symmetric=False,
             num_bins=bins,
-            num_quantized_bins=bins,
+            num_quantized_bins=_STEPS,
             percentile=_PERCENTILE,
             scenario="same",
         )
