@@ -17,7 +17,7 @@ GRAPHS = int(os.environ.get("GRAPHS", "150"))
 ROUNDING = 1e-6
 """Values on the way are near 1, where one rounding is 6e-8; an output can be what is left when they cancel."""
 
-ALL = tuple(one.name for one in passes.LOSSLESS)
+ALL = tuple(one.name for one in (*passes.LOSSLESS, *passes.FINAL))
 
 
 @pytest.mark.timeout(1800)
