@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +16,10 @@ import numpy as np
 import psutil
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient, InferInput
+
+from openclaw.config import parse
+from openclaw.serving.counters import SharedCounters
+from openclaw.serving.forkserver import MESSAGE_BYTES
 
 ZEROS = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0] * 64}]}
 INFER = "/v2/models/digits/infer"
@@ -136,3 +143,23 @@ async def test_a_fork_server_that_dies_is_replaced_when_a_worker_is_needed(serve
         if worker.is_running():
             worker.terminate()
     await asyncio.to_thread(psutil.wait_procs, workers, 10)
+
+
+def test_a_fork_server_ends_quietly_when_its_parent_left_without_reading_everything(models: Any) -> None:
+    config = parse({"model": {"name": "digits", "uri": models.digits().as_uri()}})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    counters = SharedCounters(1)
+    document = json.dumps(config.model_dump(mode="json", by_alias=True))
+    command = [sys.executable, "-m", "openclaw.serving.forkserver", document]
+    descriptors = (counters.descriptor, theirs.fileno())
+    with ours, theirs:
+        process = subprocess.Popen(
+            [*command, *map(str, descriptors)], pass_fds=descriptors, stderr=subprocess.PIPE, text=True
+        )
+        theirs.close()
+        ours.settimeout(30)
+        assert json.loads(ours.recv(MESSAGE_BYTES, socket.MSG_PEEK)) == {"loaded": True}
+    # What was only peeked at is unread, so the other end is reset and not merely closed.
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in said

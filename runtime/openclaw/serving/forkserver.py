@@ -76,7 +76,10 @@ class ForkServer:
                     return
 
     def _obey(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        except ConnectionResetError:  # the parent went before it had read everything
+            return False
         match message.split():
             case [b"fork", slot]:
                 self._fork(int(slot), socket.socket(fileno=descriptors[0]))
@@ -109,8 +112,12 @@ class ForkServer:
                 self._say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
     def _say(self, message: dict[str, object]) -> None:
-        with suppress(BrokenPipeError):  # the parent is gone: the next read says so
-            self._control.send(json.dumps(message).encode())
+        _tell(self._control, json.dumps(message))
+
+
+def _tell(parent: socket.socket, line: str) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone: the next read says so
+        parent.send(line.encode())
 
 
 @contextmanager
@@ -141,7 +148,7 @@ def main() -> None:
         server.load()
         server.serve()
     except StartupError as error:
-        parent.send(failure_line(error).encode())
+        _tell(parent, failure_line(error))
         leave(error.exit_code)
     leave(0)
 
