@@ -25,30 +25,29 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.attention_pattern import Found, Masking, find
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.dimensions import Dim, Dims, same
 from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import MICROSOFT, in_order
 from openclaw.graph.passes.symbolic import Shapes
 
 
-class Attention(GraphPass):
+class Attention(NodePass):
     """Finds attention in single operators."""
 
     name = "attention"
+    operators = frozenset({"Softmax"})
     opsets = range(13, 29)
 
-    def rewrite(self, editor: Editor) -> int:
-        """Starts at each Softmax."""
-        shapes = editor.shapes
-        nodes = [node for graph in editor.model.graphs() for node in graph if node.op_type == "Softmax"]
-        return sum(_fuse(node, shapes, editor) for node in nodes if node.domain == "" and node.graph is not None)
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Starts at a Softmax."""
+        return _fuse(node, editor.shapes, editor)
 
 
-def _fuse(softmax: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(softmax: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     found = find(softmax, shapes)
     if found is None:
-        return 0
+        return False
     builder = _Builder(editor, shapes, found.root)
     bias = builder.mask(found.masking, found)
     inputs = [found.query, found.key.source, found.value.source, None, None, bias, found.key.past, found.value.past]
@@ -69,7 +68,7 @@ def _fuse(softmax: ir.Node, shapes: Shapes, editor: Editor) -> int:
     # What makes the mask stays: other layers read it too, and dead code is somebody else's work.
     editor.replace(in_order(found.nodes), [*builder.nodes, new], results=results)
     editor.model.graph.opset_imports.setdefault(MICROSOFT, 1)
-    return 1
+    return True
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Array, Attribute, Editor, constant, input_of
 from openclaw.graph.passes.matching import MICROSOFT, enclosed, in_order, integer, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
@@ -30,34 +30,29 @@ class Projection:
     nodes: tuple[ir.Node, ...]
 
 
-class AttentionProjection(GraphPass):
+class AttentionProjection(NodePass):
     """Moves projections into attention."""
 
     name = "attention-projection"
+    operators = frozenset({"MultiHeadAttention"})
+    domain = MICROSOFT
 
-    def rewrite(self, editor: Editor) -> int:
-        """Looks at every MultiHeadAttention without a cache."""
-        shapes = editor.shapes
-        found = [
-            node
-            for graph in editor.model.graphs()
-            for node in graph
-            if node.op_type == "MultiHeadAttention" and node.domain == MICROSOFT
-        ]
-        return sum(_fuse(node, shapes, editor) for node in found)
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Looks at one that has no cache."""
+        return _fuse(node, editor.shapes, editor)
 
 
-def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     unknown = (3, 4, 6, 7, 8, 9)
     if len(node.outputs) > 1 or any(input_of(node, index) is not None for index in unknown):
-        return 0
+        return False
     parts = _three(node) or _one(node)
     if parts is None:
-        return 0
+        return False
     source, weight, bias, nodes, sizes = parts
     dims = shapes.dims(source)
     if dims is None or len(dims) != 3 or not enclosed(nodes, node) or weight.dtype != np.float32:
-        return 0
+        return False
     stem = node.name or "attention"
     inputs = [
         source,
@@ -77,7 +72,7 @@ def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
         attributes["qkv_hidden_sizes"] = sizes
     new = editor.node("Attention", inputs, attributes=attributes, like=node, domain=MICROSOFT)
     editor.replace(in_order([*nodes, node]), [new], results={node.outputs[0]: new.outputs[0]})
-    return 1
+    return True
 
 
 Parts = tuple[ir.Value, Array, Array, list[ir.Node], list[int]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Editor, constant
 from openclaw.graph.passes.matching import MICROSOFT, enclosed, in_order, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
@@ -17,32 +17,27 @@ from openclaw.graph.passes.symbolic import Shapes
 _WITH_BIAS = {"Gelu": "BiasGelu", "FastGelu": "FastGelu"}
 
 
-class BiasGelu(GraphPass):
+class BiasGelu(NodePass):
     """Joins an addition and the GELU after it."""
 
     name = "bias-gelu"
+    operators = frozenset(_WITH_BIAS)
+    domain = MICROSOFT
 
-    def rewrite(self, editor: Editor) -> int:
-        """Looks at every GELU that has no bias yet."""
-        shapes = editor.shapes
-        nodes = [
-            node
-            for graph in editor.model.graphs()
-            for node in graph
-            if node.op_type in _WITH_BIAS and node.domain == MICROSOFT and len(node.inputs) == 1
-        ]
-        return sum(_fuse(node, shapes, editor) for node in nodes)
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Looks at a GELU that has no bias yet."""
+        return len(node.inputs) == 1 and _fuse(node, editor.shapes, editor)
 
 
-def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     addition = made_by(node.inputs[0], "Add")
     if addition is None or not enclosed([addition], node):
-        return 0
+        return False
     for source, row in operands(addition):
         array, dims = constant(row), shapes.dims(source)
         if array is None or array.ndim != 1 or dims is None or len(dims) < 1 or dims[-1] != array.size:
             continue
         new = editor.node(_WITH_BIAS[node.op_type], [source, row], like=node, domain=MICROSOFT)
         editor.replace(in_order([addition, node]), [new], results={node.outputs[0]: new.outputs[0]})
-        return 1
-    return 0
+        return True
+    return False

@@ -65,13 +65,15 @@ class GraphPass(ir.passes.InPlacePass):
 
 
 class NodePass(GraphPass):
-    """A pass that looks at nodes of some operators of the default domain, in nested graphs too.
+    """A pass that looks at nodes of some operators of one domain, in nested graphs too.
 
     Attributes:
         operators: at which :meth:`visit` looks.
+        domain: of these.
     """
 
     operators: ClassVar[frozenset[str]]
+    domain: ClassVar[str] = ""
 
     @abc.abstractmethod
     def visit(self, node: ir.Node, editor: Editor) -> bool:
@@ -83,6 +85,6 @@ class NodePass(GraphPass):
             node
             for graph in editor.model.graphs()
             for node in graph
-            if node.op_type in self.operators and node.domain == ""
+            if node.op_type in self.operators and node.domain == self.domain
         ]
         return sum(1 for node in found if node.graph is not None and self.visit(node, editor))

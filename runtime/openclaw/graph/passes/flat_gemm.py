@@ -27,11 +27,6 @@ class FlatGemm(NodePass):
     name = "flat-gemm"
     operators = frozenset({"Gemm"})
 
-    def rewrite(self, editor: Editor) -> int:
-        """Takes one look at all shapes."""
-        self._shapes = editor.shapes
-        return super().rewrite(editor)
-
     def visit(self, node: ir.Node, editor: Editor) -> bool:
         """Rewrites around one Gemm."""
         joining = made_by(node.inputs[0], "Reshape")
@@ -47,7 +42,7 @@ class FlatGemm(NodePass):
             return False
         turned = integer(node, "transB", 0) != 0
         inner, outer = weight.shape[::-1] if turned else weight.shape
-        before, after = self._shapes.dims(source), self._shapes.dims(parting.outputs[0])
+        before, after = editor.shapes.dims(source), editor.shapes.dims(parting.outputs[0])
         if before is None or after is None or before[-1] != inner or not same_shape((*before[:-1], outer), after):
             return False
         if row is not None and row.shape not in ((outer,), (1, outer)):

@@ -15,7 +15,7 @@ import math
 
 import onnx_ir as ir
 
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Editor, producer_of
 from openclaw.graph.passes.matching import MICROSOFT, close, enclosed, in_order, made_by, operands, scalar
 from openclaw.graph.passes.symbolic import Shapes
@@ -23,25 +23,24 @@ from openclaw.graph.passes.symbolic import Shapes
 Factors = tuple[float, list[ir.Value], list[ir.Node]]
 
 
-class Gelu(GraphPass):
+class Gelu(NodePass):
     """Finds both forms of GELU in single operators."""
 
     name = "gelu"
+    operators = frozenset({"Erf", "Tanh"})
 
-    def rewrite(self, editor: Editor) -> int:
-        """Starts at each Erf and Tanh."""
-        shapes = editor.shapes
-        curves = [node for graph in editor.model.graphs() for node in graph if node.op_type in ("Erf", "Tanh")]
-        return sum(_fuse(node, shapes, editor) for node in curves if node.domain == "")
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Starts at an Erf or a Tanh."""
+        return _fuse(node, editor.shapes, editor)
 
 
-def _fuse(curve: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(curve: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     if shapes.dtype(curve.outputs[0]) != ir.DataType.FLOAT:
-        return 0
+        return False
     found = _argument(curve)
     shifted = _only_reader(curve, "Add")
     if found is None or shifted is None or not any(close(scalar(value), 1.0) for value in shifted.inputs):
-        return 0
+        return False
     source, inner = found
     root = shifted
     # Products are followed down for as long as the next multiplication is the only one to read them.
@@ -54,17 +53,17 @@ def _fuse(curve: ir.Node, shapes: Shapes, editor: Editor) -> int:
                 further, inner, source, operator="Gelu" if curve.op_type == "Erf" else "FastGelu", editor=editor
             )
         root = further
-    return 0
+    return False
 
 
-def _replace(root: ir.Node, inner: list[ir.Node], source: ir.Value, *, operator: str, editor: Editor) -> int:
+def _replace(root: ir.Node, inner: list[ir.Node], source: ir.Value, *, operator: str, editor: Editor) -> bool:
     inner = list(dict.fromkeys(inner))
     if not enclosed(inner, root):
-        return 0
+        return False
     new = editor.node(operator, [source], like=root, domain=MICROSOFT)
     editor.replace(in_order([*inner, root]), [new], results={root.outputs[0]: new.outputs[0]})
     editor.model.graph.opset_imports.setdefault(MICROSOFT, 1)
-    return 1
+    return True
 
 
 def _only_reader(node: ir.Node, operator: str) -> ir.Node | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Editor, producer_of
 from openclaw.graph.passes.matching import axes, close, enclosed, in_order, integer, made_by, operands, scalar
 from openclaw.graph.passes.symbolic import Shapes
@@ -29,20 +29,19 @@ class Normalized:
     nodes: tuple[ir.Node, ...]
 
 
-class LayerNorm(GraphPass):
+class LayerNorm(NodePass):
     """Finds layer normalization in single operators."""
 
     name = "layer-norm"
     opsets = range(17, 29)
+    operators = frozenset({"Mul"})
 
-    def rewrite(self, editor: Editor) -> int:
-        """Starts at each multiplication by a scale."""
-        shapes = editor.shapes
-        scales = [node for graph in editor.model.graphs() for node in graph if node.op_type == "Mul"]
-        return sum(_fuse(node, shapes, editor) for node in scales if node.domain == "" and node.graph is not None)
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Starts at a multiplication by a scale."""
+        return _fuse(node, editor.shapes, editor)
 
 
-def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     for divided, scale in operands(node):
         found = _normalized(divided, shapes)
         if found is None or not _fits(scale, found.source, shapes):
@@ -55,7 +54,7 @@ def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
                 root, bias = uses[0].node, added
         inner = found.nodes if root is node else (*found.nodes, node)
         if not enclosed(inner, root):
-            return 0
+            return False
         new = editor.node(
             "LayerNormalization",
             [found.source, scale] if bias is None else [found.source, scale, bias],
@@ -63,8 +62,8 @@ def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
             like=root,
         )
         editor.replace(in_order([*inner, root]), [new], results={root.outputs[0]: new.outputs[0]})
-        return 1
-    return 0
+        return True
+    return False
 
 
 def _fits(value: ir.Value | None, source: ir.Value, shapes: Shapes) -> bool:

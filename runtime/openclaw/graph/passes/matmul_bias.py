@@ -26,11 +26,6 @@ class MatMulBias(NodePass):
     operators = frozenset({"Add"})
     speculative = True
 
-    def rewrite(self, editor: Editor) -> int:
-        """Takes one look at all shapes."""
-        self._shapes = editor.shapes
-        return super().rewrite(editor)
-
     def visit(self, node: ir.Node, editor: Editor) -> bool:
         """Rewrites one addition."""
         for value, row in operands(node):
@@ -38,7 +33,7 @@ class MatMulBias(NodePass):
             weight = None if product is None else constant(product.inputs[1])
             if product is None or bias is None or weight is None or not enclosed([product], node):
                 continue
-            dims = self._shapes.dims(product.inputs[0])
+            dims = editor.shapes.dims(product.inputs[0])
             if dims is None or len(dims) < 3 or weight.ndim != 2 or bias.shape != weight.shape[1:]:
                 return False
             return self._flatten(node, product, row, editor=editor)
@@ -46,7 +41,7 @@ class MatMulBias(NodePass):
 
     def _flatten(self, node: ir.Node, product: ir.Node, row: ir.Value, *, editor: Editor) -> bool:
         source, weight = product.inputs[0], product.inputs[1]
-        dims, matrix = self._shapes.dims(source), constant(weight)
+        dims, matrix = editor.shapes.dims(source), constant(weight)
         if dims is None or matrix is None or weight is None or 0 in matrix.shape or 0 in dims:
             return False
         open_sizes = [dim for dim in dims[:-1] if not isinstance(dim, int)]

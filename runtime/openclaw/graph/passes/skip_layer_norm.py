@@ -11,40 +11,34 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from openclaw.graph.passes.contract import GraphPass
+from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.dimensions import same_shape
 from openclaw.graph.passes.editing import Attribute, Editor, constant, input_of
 from openclaw.graph.passes.matching import MICROSOFT, in_order, integer, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
 
 
-class SkipLayerNorm(GraphPass):
+class SkipLayerNorm(NodePass):
     """Joins additions and the layer normalization after them."""
 
     name = "skip-layer-norm"
+    operators = frozenset({"LayerNormalization"})
 
-    def rewrite(self, editor: Editor) -> int:
-        """Looks at every LayerNormalization over the last axis."""
-        shapes = editor.shapes
-        nodes = [
-            node
-            for graph in editor.model.graphs()
-            for node in graph
-            if node.op_type == "LayerNormalization" and node.domain == "" and integer(node, "axis", -1) in (-1, 2)
-        ]
-        return sum(_fuse(node, shapes, editor) for node in nodes)
+    def visit(self, node: ir.Node, editor: Editor) -> bool:
+        """Looks at a LayerNormalization over the last axis."""
+        return integer(node, "axis", -1) in (-1, 2) and _fuse(node, editor.shapes, editor)
 
 
-def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> int:
+def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     addition = made_by(node.inputs[0], "Add")
     if addition is None or addition.graph is not node.graph or any(_is_read(value) for value in node.outputs[1:]):
-        return 0
+        return False
     left, right = addition.inputs
     dims, others = shapes.dims(left), shapes.dims(right)
     if left is None or right is None or dims is None or others is None or len(dims) != 3:
-        return 0
+        return False
     if not same_shape(dims, others) or shapes.dtype(left) != ir.DataType.FLOAT:
-        return 0
+        return False
     nodes, bias = [addition, node], None
     for part, other in ((left, right), (right, left)):
         found = _biased(part, shapes)
@@ -73,7 +67,7 @@ def _biased(value: ir.Value, shapes: Shapes) -> tuple[ir.Node, ir.Value, ir.Valu
 
 def _replace(
     nodes: list[ir.Node], parts: tuple[ir.Value, ir.Value, ir.Value | None], *, keep_sum: bool, editor: Editor
-) -> int:
+) -> bool:
     node, addition = nodes[-1], nodes[-2]
     left, right, bias = parts
     scale, shift = node.inputs[1], input_of(node, 2)
@@ -102,7 +96,7 @@ def _replace(
         _move_up(nodes)
     editor.replace(in_order(nodes), [new], results=results)
     editor.model.graph.opset_imports.setdefault(MICROSOFT, 1)
-    return 1
+    return True
 
 
 def _move_up(nodes: list[ir.Node]) -> None:
