@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, inliner
 
-from openclaw.errors import ConfigInvalid, ModelInvalid, ModelNotFound
-from openclaw.graph.lifetimes import Step, buffers, live
-from openclaw.inspection.operators import FUSED, bodies, every_node, every_weight, kind
+from openclaw.graph.lifetimes import buffers, live
+from openclaw.inspection.operators import FUSED, every_node, every_weight, kind
+from openclaw.inspection.reading import check_shapes, inlined, read, said, taken
 from openclaw.inspection.shaping import Known, shaped
+from openclaw.inspection.sharing import dataflow, run_nodes
 from openclaw.inspection.tensors import Shape, shown, stored
 from openclaw.inspection.work import multiply_accumulates, precision
 
-_ALIASES = frozenset(("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"))
 _COUNTED = frozenset(("FP32", "FP64", "FP16", "BF16", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2", "INT32"))
 
 
@@ -102,16 +100,15 @@ def inspect(path: Path, shapes: Mapping[str, Shape] | None = None) -> Inspection
         ModelInvalid: it is not an ONNX model, was cut short, or lacks the files with its weights.
         ConfigInvalid: `shapes` name an input that does not exist, or do not fit it.
     """
-    model, size = _read(path)
+    model, size = read(path)
     return described(model, name=path.name, size=size, shapes=shapes)
 
 
 def described(model: onnx.ModelProto, *, name: str, size: int, shapes: Mapping[str, Shape] | None = None) -> Inspection:
     """The same of a model in memory; its functions are put where they are called."""
-    if len(model.functions):
-        model = inliner.inline_local_functions(model)
+    model = inlined(model)
     graph = model.graph
-    _check_shapes(graph, shapes or {})
+    check_shapes(graph, shapes or {})
     known = shaped(model, shapes)
     counted = Counter(node.op_type for node in every_node(graph))
     operators = dict(sorted(counted.items(), key=lambda each: (-each[1], each[0])))
@@ -122,15 +119,14 @@ def described(model: onnx.ModelProto, *, name: str, size: int, shapes: Mapping[s
         weights[datatype] += stored(weight.data_type, elements)
         parameters += elements if datatype in _COUNTED else 0
     moments, most, total = _memory(graph, known)
-    weight_names = {each.name for each in graph.initializer}
     return Inspection(
         name=name,
         size=size,
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         ir_version=model.ir_version,
         opsets={each.domain or "ai.onnx": each.version for each in model.opset_import},
-        inputs=tuple(_said(each) for each in graph.input if each.name not in weight_names),
-        outputs=tuple(_said(each) for each in graph.output),
+        inputs=tuple(said(each) for each in taken(graph)),
+        outputs=tuple(said(each) for each in graph.output),
         operators=operators,
         fusions={operator: count for operator, count in operators.items() if operator in FUSED},
         parameters=parameters,
@@ -142,64 +138,6 @@ def described(model: onnx.ModelProto, *, name: str, size: int, shapes: Mapping[s
         unknown=sum(each not in known.tensors for each in _made(graph)),
         moments=moments,
     )
-
-
-def _read(path: Path) -> tuple[onnx.ModelProto, int]:
-    try:
-        content = path.read_bytes()
-    except IsADirectoryError as error:
-        raise ModelInvalid(f"{path} is a folder; give the .onnx file in it") from error
-    except OSError as error:
-        raise ModelNotFound(f"there is no model at {path}: {error.strerror}") from error
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError as error:
-        raise ModelInvalid(f"{path.name} ({len(content):,} bytes) is not an ONNX model, or was cut short") from error
-    if not model.graph.node and not model.graph.output:
-        raise ModelInvalid(f"{path.name} ({len(content):,} bytes) is not an ONNX model: it has no graph")
-    return model, len(content) + sum(_beside(path, model).values())
-
-
-def _beside(path: Path, model: onnx.ModelProto) -> dict[str, int]:
-    """The files that hold weights, and their sizes."""
-    files: dict[str, int] = {}
-    for weight in every_weight(model.graph):
-        if weight.data_location != TensorProto.EXTERNAL:
-            continue
-        location = next((each.value for each in weight.external_data if each.key == "location"), "")
-        if location not in files:
-            file = path.parent / location
-            if not location or not file.is_file():
-                raise ModelInvalid(f"{path.name} has weights in {location!r}, which is not beside it")
-            files[location] = file.stat().st_size
-    return files
-
-
-def _check_shapes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> None:
-    weights = {each.name for each in graph.initializer}
-    inputs = {each.name: each for each in graph.input if each.name not in weights}
-    for name, shape in shapes.items():
-        if name not in inputs:
-            raise ConfigInvalid(f"there is no input {name!r}; the model takes {', '.join(inputs) or 'none'}")
-        kind = inputs[name].type.tensor_type
-        dimensions = list(kind.shape.dim)
-        fits = len(dimensions) == len(shape) and all(
-            not each.HasField("dim_value") or each.dim_value == size
-            for each, size in zip(dimensions, shape, strict=True)
-        )
-        if kind.HasField("shape") and not fits:
-            raise ConfigInvalid(f"the shape {','.join(map(str, shape))} does not fit the input {_said(inputs[name])}")
-
-
-def _said(value: onnx.ValueInfoProto) -> str:
-    kind = value.type.tensor_type
-    if value.type.WhichOneof("value") != "tensor_type":
-        return f"{value.name}: {(value.type.WhichOneof('value') or 'unknown').removesuffix('_type')}"
-    if not kind.HasField("shape"):
-        return f"{value.name}: {shown(kind.elem_type)}[...]"
-    sizes = (str(each.dim_value) if each.HasField("dim_value") else each.dim_param or "?" for each in kind.shape.dim)
-    return f"{value.name}: {shown(kind.elem_type)}[{','.join(sizes)}]"
 
 
 def _made(graph: onnx.GraphProto) -> Iterator[str]:
@@ -221,12 +159,10 @@ def _work(graph: onnx.GraphProto, known: Known) -> Mapping[str, int] | None:
 
 def _memory(graph: onnx.GraphProto, known: Known) -> tuple[tuple[Moment, ...], int | None, int | None]:
     """Every node's moment; the most bytes that live at once, and the bytes of all, unless a size is not known."""
-    nodes = [node for node in graph.node if node.op_type != "Constant"]
-    steps = [Step((*node.input, *_captured(node)), tuple(node.output)) for node in nodes]
-    sizes = {name: tensor.size for name, tensor in known.tensors.items()}
-    aliases = [(node.output[0], node.input[0]) for node in nodes if node.op_type in _ALIASES]
-    every = buffers(steps, sizes, aliases=aliases, kept=[each.name for each in graph.output])
-    bytes_at = live(every, len(steps))
+    nodes, flow = run_nodes(graph), dataflow(graph, known.tensors)
+    sizes = flow.sizes
+    every = buffers(flow.steps, sizes, aliases=flow.aliases, kept=flow.kept)
+    bytes_at = live(every, len(nodes))
     moments = tuple(
         Moment(
             node=node.name or node.output[0],
@@ -246,11 +182,3 @@ def _memory(graph: onnx.GraphProto, known: Known) -> tuple[tuple[Moment, ...], i
 def _shape(known: Known, node: onnx.NodeProto) -> str:
     tensor = known.tensors.get(node.output[0]) if node.output else None
     return f"{shown(tensor.datatype)}[{','.join(map(str, tensor.shape))}]" if tensor else "?"
-
-
-def _captured(node: onnx.NodeProto) -> Iterator[str]:
-    """What the graphs inside a node read from outside; what they make themselves has names of its own."""
-    for body in bodies(node):
-        for inner in every_node(body):
-            yield from inner.input
-        yield from (each.name for each in body.output)

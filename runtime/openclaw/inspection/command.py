@@ -1,9 +1,9 @@
-"""``openclaw inspect``: what a model is made of, and what became of it, as a table, JSON or a picture."""
+"""``openclaw inspect``: what a model is made of, what became of it, and its plan, as a table, JSON or a picture."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from openclaw.errors import ConfigInvalid, StartupError
+from openclaw.inspection import arena_picture, picture, plan_table
 from openclaw.inspection.anatomy import Inspection, inspect
-from openclaw.inspection.operators import FUSED
-from openclaw.inspection.picture import drawn
+from openclaw.inspection.memory import planned
+from openclaw.inspection.table import tables
 from openclaw.inspection.tensors import Shape
 
 _HELP = """Shows what an ONNX model is made of, and with AFTER what became of it.
 
 Nodes by operator, fusions, precision, size, multiply-accumulates, and the memory that weights and intermediate
-tensors take. Nothing is run, and large weights are not read.
+tensors take. Nothing is run, and large weights are not read. With --memory the plan of that memory instead: how
+little is enough for the intermediate tensors, and where in it each one lies.
 
 \b
 Examples:
@@ -29,9 +31,8 @@ Examples:
   openclaw inspect bert.onnx --shape input_ids=1,128 --shape attention_mask=1,128
   openclaw inspect model.onnx optimized.onnx --svg memory.svg
   openclaw inspect model.onnx --json | jq .fusions
+  openclaw inspect model.onnx --memory --shape image=16,3,224,224 --svg plan.svg
 """
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class _InputShape(click.ParamType[tuple[str, Shape]]):
@@ -56,23 +57,47 @@ class _InputShape(click.ParamType[tuple[str, Shape]]):
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path), required=False)
 @click.option("--shape", "shapes", type=_InputShape(), multiple=True, help="Sizes of an input; free ones are 1 else.")
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, every node with what lives while it runs.")
-@click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Also draw memory over the run.")
+@click.option("--memory", is_flag=True, help="The plan of the memory: its arena, lower bound, and largest tensors.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON: every node, or the place of every tensor.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path), metavar="FILE", help="Also draw memory over the run, or the plan."
+)
 def command(
-    model: Path, after: Path | None, *, shapes: tuple[tuple[str, Shape], ...], as_json: bool, svg: Path | None
+    model: Path,
+    after: Path | None,
+    *,
+    shapes: tuple[tuple[str, Shape], ...],
+    memory: bool,
+    as_json: bool,
+    svg: Path | None,
 ) -> None:
     """Tells it, or says in a sentence what is wrong with a file."""
+    models = [path for path in (model, after) if path is not None]
     try:
-        told = [inspect(path, dict(shapes)) for path in (model, after) if path is not None]
+        shown, plain, text = (_plans if memory else _anatomies)(models, dict(shapes))
         if svg is not None:
-            _write(svg, drawn(told))
+            _write(svg, text)
     except StartupError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_code) from error
     if as_json:
-        click.echo(json.dumps(document(told), indent=1))
+        click.echo(json.dumps(_one_or_both(plain), indent=1))
     else:
-        Console(highlight=False, markup=False).print(*_tables(told), sep="\n")
+        Console(highlight=False, markup=False).print(*shown, sep="\n")
+
+
+_Told = tuple[Sequence[Table | str], list[dict[str, Any]], str]
+"""The same for people, for programs and as a picture."""
+
+
+def _anatomies(models: Sequence[Path], shapes: dict[str, Shape]) -> _Told:
+    told = [inspect(path, shapes) for path in models]
+    return tables(told), [document(each) for each in told], picture.drawn(told)
+
+
+def _plans(models: Sequence[Path], shapes: dict[str, Shape]) -> _Told:
+    told = [planned(path, shapes) for path in models]
+    return plan_table.tables(told), [plan_table.document(each) for each in told], arena_picture.drawn(told)
 
 
 def _write(path: Path, text: str) -> None:
@@ -82,106 +107,10 @@ def _write(path: Path, text: str) -> None:
         raise ConfigInvalid(f"--svg {path} cannot be written: {error.strerror}") from error
 
 
-def document(told: Sequence[Inspection]) -> dict[str, Any]:
-    """One inspection, or two as ``before`` and ``after``, as JSON has it."""
-    plain = [{**asdict(each), "nodes": each.nodes} for each in told]
+def document(told: Inspection) -> dict[str, Any]:
+    """An inspection as JSON has it."""
+    return {**asdict(told), "nodes": told.nodes}
+
+
+def _one_or_both(plain: list[dict[str, Any]]) -> dict[str, Any]:
     return plain[0] if len(plain) == 1 else {"before": plain[0], "after": plain[1]}
-
-
-def _tables(told: Sequence[Inspection]) -> list[Table | str]:
-    facts = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for name in ("", *(each.name for each in told), *(["change"] if len(told) > 1 else [])):
-        facts.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for title, cells in _rows(told):
-        facts.add_row(title, *cells)
-    remarks = [remark for each in told for remark in _remarks(each, named=len(told) > 1)]
-    ports = [_ports(told[0])]
-    return [*ports, facts, *dict.fromkeys(remarks)]
-
-
-def _rows(told: Sequence[Inspection]) -> list[tuple[str, list[str]]]:
-    """Titles and their cells, one for each model, and the change."""
-    two = len(told) > 1
-    rows = [("nodes", _counted([each.nodes for each in told]))]
-    rows += [
-        (f"  {name}", _counted([each.operators.get(name, 0) for each in told])) for name in _names(told, "operators")
-    ]
-    rows.append(("of them fused", _counted([sum(each.fusions.values()) for each in told])))
-    rows.append(("size on disk", _measured([each.size for each in told])))
-    rows.append(("parameters", _counted([each.parameters for each in told])))
-    rows.append(("weights", _measured([each.weights_size for each in told])))
-    for name in _names(told, "weights"):
-        rows.append((f"  {name}", [_share(each.weights, name) for each in told] + [""] * two))
-    rows.append(("multiply-accumulates", _counted([each.work_sum for each in told])))
-    for name in _names(told, "work"):
-        rows.append((f"  {name}", [_share(each.work or {}, name) for each in told] + [""] * two))
-    rows.append(("activations, most at once", _measured([each.activations for each in told])))
-    rows.append(("activations, all", _measured([each.activations_sum for each in told])))
-    rows.append(("opset", [str(each.opsets.get("ai.onnx", "")) for each in told] + [""] * two))
-    return rows
-
-
-def _names(told: Sequence[Inspection], field: str) -> list[str]:
-    """The keys of a field of both, the largest first."""
-    sums: dict[str, int] = {}
-    for each in told:
-        for name, count in (getattr(each, field) or {}).items():
-            sums[name] = max(sums.get(name, 0), count)
-    return sorted(sums, key=lambda name: (-sums[name], name))
-
-
-def _counted(numbers: Sequence[int | None]) -> list[str]:
-    cells = ["unknown" if each is None else _large(each) if each >= 1_000_000 else f"{each:,}" for each in numbers]
-    return [*cells, *_change(numbers)]
-
-
-def _large(number: int) -> str:
-    for factor, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
-        if number >= factor:
-            return f"{number / factor:,.2f} {unit}"
-    return f"{number:,}"
-
-
-def _measured(numbers: Sequence[int | None]) -> list[str]:
-    return [*("unknown" if each is None else size(each) for each in numbers), *_change(numbers)]
-
-
-def size(number: float) -> str:
-    """Bytes, in the unit that leaves one to four digits."""
-    unit = 0
-    while number >= 1024 and unit < len(_UNITS) - 1:
-        number, unit = number / 1024, unit + 1
-    return f"{number:.0f} {_UNITS[unit]}" if unit == 0 else f"{number:.1f} {_UNITS[unit]}"
-
-
-def _change(numbers: Sequence[int | None]) -> list[str]:
-    if len(numbers) < 2:
-        return []
-    before, after = numbers[0], numbers[1]
-    if before is None or after is None or before == after:
-        return [""]
-    if not before:
-        return ["new"]
-    change = after / before - 1
-    return [f"{change:+.0%}" if abs(change) >= 0.01 else f"{change:+.2%}"]
-
-
-def _share(of: Mapping[str, int], name: str) -> str:
-    total = sum(of.values())
-    return f"{of[name] / total:.1%}" if of.get(name) and total else ""
-
-
-def _ports(told: Inspection) -> str:
-    return f"takes {', '.join(told.inputs) or 'nothing'}\ngives {', '.join(told.outputs)}\n"
-
-
-def _remarks(told: Inspection, *, named: bool) -> list[str]:
-    about = f"{told.name}: " if named else ""
-    remarks = []
-    if told.assumed and told.activations is not None:
-        sizes = ", ".join(f"{name} = {each}" for name, each in told.assumed.items())
-        remarks.append(f"Work and activations are for {sizes}; --shape says otherwise.")
-    if told.unknown:
-        remarks.append(f"{about}{told.unknown} tensors have shapes that only a run can tell.")
-    remarks += [f"{name} stands for: {FUSED[name]}." for name in told.fusions]
-    return remarks

@@ -75,9 +75,10 @@ def _take_inputs(known: Known, inputs: list[onnx.ValueInfoProto], shapes: Mappin
                 known.assumed[dimension.dim_param] = size
     for each in inputs:
         kind = each.type.tensor_type
-        if each.type.WhichOneof("value") != "tensor_type" or not kind.HasField("shape"):
+        given = shapes.get(each.name)
+        if each.type.WhichOneof("value") != "tensor_type" or (given is None and not kind.HasField("shape")):
             continue
-        shape = shapes.get(each.name) or tuple(_sized(known, dimension) for dimension in kind.shape.dim)
+        shape = given or tuple(_sized(known, dimension) for dimension in kind.shape.dim)
         known.tensors[each.name] = Tensor(kind.elem_type, tuple(shape))
 
 
