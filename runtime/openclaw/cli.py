@@ -25,6 +25,7 @@ COMMANDS = "openclaw.commands"
 LAZY = {
     "inspect": ("openclaw.inspection.command:command", "Shows what a model is made of, and what a change did to it."),
     "optimize": ("openclaw.optimizer.command:command", "Makes a model faster without losing accuracy unseen."),
+    "prepare": ("openclaw.preparing:command", "Optimizes a server's model before the server starts."),
 }
 
 # A paragraph that begins with \b is printed as it stands.
@@ -177,6 +178,7 @@ class _Port(click.ParamType[int | None]):
 @click.option("--model-folder", help="Folder of models that clients may load by name; with --model-control.")
 @click.option("--shared-memory/--no-shared-memory", default=None, help="Whether tensors may lie in shared memory.")
 @click.option("--sha256", help="The digest that the model's bytes must have.")
+@click.option("--prepared", metavar="FOLDER", envvar="OPENCLAW_PREPARED", help="Where `openclaw prepare` left a form.")
 @click.option("--warmup-requests", type=int, help="Inferences answered before it is ready. [default: 1]")
 @click.option("--download-timeout", type=int, help="Seconds a download may take. [default: 600]")
 @click.option("--max-request-bytes", type=int, help="Largest request body. [default: 67108864]")

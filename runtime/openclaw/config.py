@@ -43,7 +43,10 @@ class BatchingConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """Which model, and how far to trust and wait for its store."""
+    """Which model, and how far to trust and wait for its store.
+
+    ``prepared``: a folder in which ``openclaw prepare`` may have left a faster form of it.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
     uri: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -52,6 +55,7 @@ class ModelConfig(_Section):
     warmup: WarmupConfig = WarmupConfig()
     download_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
     max_bytes: Annotated[int, Field(ge=1)] = 16 * GIB
+    prepared: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     batching: BatchingConfig = BatchingConfig()
 
 

@@ -12,32 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import obstore
 import onnx
 import pydantic
 from google.protobuf.message import DecodeError
-from obstore import exceptions as store_errors
-from obstore.store import LocalStore
 
-from openclaw.errors import ConfigInvalid
 from openclaw.optimizer.options import Options
 from openclaw.optimizer.outcome import Result
+from openclaw.optimizer.place import FAILURES, brief, open_place
 from openclaw.optimizer.report import Machine, Report
 from openclaw.optimizer.source import Source
-from openclaw.storage import uri as uris
-from openclaw.storage.buckets import open_store
 
 log = logging.getLogger(__name__)
 
 _MAGIC = b"openclaw-optimized 1\n"
 _LENGTH = struct.Struct("<Q")
-_FAILURES = (store_errors.BaseError, OSError)
 
 
 def key_of(source: Source, options: Options, *, machine: Machine, versions: Mapping[str, str]) -> str | None:
@@ -61,56 +54,39 @@ class Cache:
         Raises:
             ConfigInvalid: it is no folder that can be made, or no URI of a store that takes files.
         """
-        text = str(where).rstrip("/")
-        if isinstance(where, Path) or "://" not in text:
-            self._prefix, self._store = "", _local(Path(text).expanduser())
-            return
-        try:
-            uri = uris.parse(f"{text}/entry")
-        except ConfigInvalid as error:
-            raise ConfigInvalid(f"cache: {error}") from error
-        folder = uri.path.removesuffix("entry")
-        if uri.scheme == "file":
-            self._prefix, self._store = "", _local(Path(folder))
-        elif uri.scheme in uris.BUCKETS:
-            self._prefix, self._store = folder, open_store(uri, os.environ)
-        else:
-            raise ConfigInvalid(
-                f"cache: {uri.scheme}:// cannot be written to; allowed: a folder, file://, "
-                f"{', '.join(f'{scheme}://' for scheme in uris.BUCKETS)}"
-            )
+        self._place = open_place(where)
 
     def load(self, key: str, exported: onnx.ModelProto) -> Result | None:
         """The entry, or None; ``exported`` is the model that it is for."""
         try:
-            data = bytes(obstore.get(self._store, self._prefix + key).bytes())
+            data = bytes(obstore.get(self._place.store, self._place.path(key)).bytes())
         except FileNotFoundError:
             return None
-        except _FAILURES as error:
-            log.warning("the cache of optimized models cannot be read: %s", _brief(error))
+        except FAILURES as error:
+            log.warning("the cache of optimized models cannot be read: %s", brief(error))
             return None
         try:
             return _unpacked(data, key, exported)
         except (ValueError, struct.error, DecodeError, pydantic.ValidationError) as error:
-            log.warning("entry %s of the cache of optimized models is passed over: %s", key, _brief(error))
+            log.warning("entry %s of the cache of optimized models is passed over: %s", key, brief(error))
             return None
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry, whatever is in it; False, too, where the store does not answer."""
+        try:
+            obstore.head(self._place.store, self._place.path(key))
+        except FAILURES:
+            return False
+        return True
 
     def save(self, key: str, result: Result) -> None:
         """Writes an entry; that it cannot be is only logged, and what holds files beside it is not kept."""
         if result.origin:
             return
         try:
-            obstore.put(self._store, self._prefix + key, _packed(key, result))
-        except _FAILURES as error:
-            log.warning("the cache of optimized models cannot be written: %s", _brief(error))
-
-
-def _local(folder: Path) -> Any:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigInvalid(f"cache: the folder {folder} cannot be made: {error.strerror}") from error
-    return LocalStore(folder)
+            obstore.put(self._place.store, self._place.path(key), _packed(key, result))
+        except FAILURES as error:
+            log.warning("the cache of optimized models cannot be written: %s", brief(error))
 
 
 def _packed(key: str, result: Result) -> bytes:
@@ -135,7 +111,3 @@ def _unpacked(data: bytes, key: str, exported: onnx.ModelProto) -> Result:
     report = Report.model_validate_json(bytes(body[begin : begin + length]))
     model = exported if report.kept is None else onnx.ModelProto.FromString(bytes(body[begin + length :]))
     return Result(model, report.model_copy(update={"cached": True}))
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

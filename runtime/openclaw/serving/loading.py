@@ -9,12 +9,13 @@ from pathlib import Path
 
 from openclaw.config import ModelConfig, ServerConfig
 from openclaw.devices.cpu import default_threads, read_grant
-from openclaw.errors import OutOfMemory
+from openclaw.errors import OutOfMemory, StartupError
 from openclaw.execute.session import Model
 from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.warmup import warm_up
 from openclaw.storage.fetch import Limits, fetch
+from openclaw.storage.prepared import form_of
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
@@ -57,12 +58,36 @@ def check_room(path: Path, room: int | None) -> None:
 
 
 def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:
-    """Loads and warms up; takes as long as the model needs. Raises StartupError."""
+    """Loads and warms up, where there is one the form that was prepared; takes as long as the model needs.
+
+    Raises:
+        StartupError: the model cannot be loaded, or fails.
+    """
     began = time.perf_counter()
+    model = _prepared(config, path, threads=threads) or _warm(config, path, threads=threads)
+    return Loaded(config, model, seconds=time.perf_counter() - began)
+
+
+def _prepared(config: ModelConfig, path: Path, *, threads: int) -> Model | None:
+    """The faster form of this very file; None where there is none, or none that can be served here."""
+    form = form_of(Path(config.prepared), path) if config.prepared else None
+    if form is None:
+        return None
+    try:
+        model = _warm(config, form, threads=threads)
+    except StartupError as error:
+        # Another version of onnxruntime may have made it.
+        log.warning("the optimized form of %s is not served, but the model itself: %s", config.name, error)
+        return None
+    log.info("%s is served in its optimized form", config.name)
+    return model
+
+
+def _warm(config: ModelConfig, path: Path, *, threads: int) -> Model:
     model = Model.from_file(path, name=config.name, threads=threads, source=str(parse(config.uri)))
     log.info("loaded %s with %d thread(s)", path, model.threads)
     warm_up(model, config.warmup.requests)
-    return Loaded(config, model, seconds=time.perf_counter() - began)
+    return model
 
 
 def measured(loaded: Loaded) -> Loaded:

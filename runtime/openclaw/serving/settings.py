@@ -19,6 +19,7 @@ _OPTIONS = {
     "download_timeout": ("model", "downloadTimeoutSeconds"),
     "max_batch_size": ("model", "batching", "maxBatchSize"),
     "latency_target": ("model", "batching", "latencyTargetSeconds"),
+    "prepared": ("model", "prepared"),
     "port": ("server", "port"),
     "grpc_port": ("server", "grpcPort"),
     "host": ("server", "host"),

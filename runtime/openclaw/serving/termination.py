@@ -38,13 +38,18 @@ def report_failure(error: StartupError, environment: Mapping[str, str] = os.envi
 def write_log(error: StartupError, environment: Mapping[str, str] = os.environ) -> str:
     """Writes the failure to the termination log, where there is one, and returns the line."""
     line = failure_line(error)
+    write_line(line, environment)
+    return line
+
+
+def write_line(line: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Writes what the container has to say in the end to the termination log, where there is one."""
     log = Path(environment.get("OPENCLAW_TERMINATION_LOG") or DEFAULT_LOG)
     if "OPENCLAW_TERMINATION_LOG" in environment or log.exists():
         try:
             log.write_text(line + "\n", encoding="utf-8")
         except OSError as cause:
             print(f"the termination log {log} cannot be written: {cause.strerror}", file=sys.stderr)
-    return line
 
 
 def _line(reason: str, message: str) -> str:
