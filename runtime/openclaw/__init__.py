@@ -5,8 +5,9 @@
     model = openclaw.load("digits.onnx")
     answer = model.run({"image": pixels})
 
-Names are imported when first used, so that ``openclaw --help`` does not wait for onnxruntime. ``openclaw.optimize``
-makes a model faster, and needs ``pip install 'openclaw[optimize]'``.
+Names are imported when first used, so that ``openclaw --help`` does not wait for onnxruntime.
+``openclaw.DeviceManager`` lists what models can run on, and assigns tasks. ``openclaw.optimize`` makes a model faster,
+and needs ``pip install 'openclaw[optimize]'``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from openclaw.errors import (
     ConfigInvalid,
+    DeviceUnavailable,
     InvalidRequest,
     ModelAccessDenied,
     ModelDigestMismatch,
@@ -32,12 +34,15 @@ from openclaw.errors import (
 from openclaw.version import __version__
 
 if TYPE_CHECKING:
+    from openclaw.devices.assigning import DeviceManager
     from openclaw.execute.session import Model
     from openclaw.library import load
     from openclaw.optimizer.optimize import optimize
 
 __all__ = [
     "ConfigInvalid",
+    "DeviceManager",
+    "DeviceUnavailable",
     "InvalidRequest",
     "Model",
     "ModelAccessDenied",
@@ -65,6 +70,10 @@ def __getattr__(name: str) -> Any:
         return load
     if name == "optimize":
         return _optimize()
+    if name == "DeviceManager":
+        from openclaw.devices.assigning import DeviceManager
+
+        return DeviceManager
     if name == "Model":
         from openclaw.execute.session import Model
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 COMMANDS = "openclaw.commands"
 
-# Name -> where it is, and what the list of commands says of it. They need the extra [optimize].
+# Name -> where it is, and what the list of commands says of it. All but `devices` need the extra [optimize].
 LAZY = {
+    "devices": ("openclaw.devices.command:command", "Shows what this machine has to run models on."),
     "inspect": ("openclaw.inspection.command:command", "Shows what a model is made of, and what a change did to it."),
     "optimize": ("openclaw.optimizer.command:command", "Makes a model faster without losing accuracy unseen."),
     "prepare": ("openclaw.preparing:command", "Optimizes a server's model before the server starts."),

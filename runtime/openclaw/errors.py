@@ -10,6 +10,7 @@
     |   |-- ModelInvalid             78  not ONNX, truncated, or not supported
     |   |-- ModelWarmupFailed        78  loaded, but the first inference failed
     |   |-- OutOfMemory              78  does not fit into the memory granted
+    |   |-- DeviceUnavailable        78  the device is not there, or nothing installed can use it
     |   |-- ModelDownloadTimeout     75  the store is too slow, or hangs
     |   `-- ModelDownloadFailed      75  the store, the network or the disk failed
     |-- NotApplicable                a recipe of the optimizer does not fit this model or machine
@@ -89,6 +90,10 @@ class ModelWarmupFailed(StartupError):
 
 class OutOfMemory(StartupError):
     """The model does not fit into the memory that this process was granted."""
+
+
+class DeviceUnavailable(StartupError):
+    """The device that was asked for is not there, or nothing that is installed can run models on it."""
 
 
 class ModelDownloadTimeout(StartupError):

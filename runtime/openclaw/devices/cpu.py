@@ -16,6 +16,9 @@ from pathlib import Path, PurePosixPath
 # v1 writes "no limit" as the largest multiple of the page size below 2**63.
 UNLIMITED_FROM = 1 << 60
 
+# Linux: NR_CPUS of the largest configuration is 8192.
+MOST_CPUS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -42,6 +45,8 @@ def parse_mountinfo(text: str) -> list[CgroupMount]:
         before, separator, after = line.partition(" - ")
         head, tail = before.split(), after.split()
         if not separator or len(head) < 5 or len(tail) < 3 or tail[0] not in ("cgroup", "cgroup2"):
+            continue
+        if not (head[3].startswith("/") and head[4].startswith("/")):
             continue
         version = 2 if tail[0] == "cgroup2" else 1
         controllers = frozenset(tail[2].split(",")) if version == 1 else frozenset()
@@ -83,7 +88,7 @@ def cores_of(quota: str, period: str) -> float | None:
     """Cores of a quota and a period in microseconds; None: no limit (``max``, -1) or unreadable."""
     try:
         share = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         return None
     return share if share > 0 else None
 
@@ -102,11 +107,35 @@ def default_threads(cores: float, workers: int = 1) -> int:
     return max(1, int(cores) // workers)
 
 
-def read_grant(root: Path = Path("/")) -> Grant:
-    """Reads what this process is granted; a file that is missing or unreadable sets no limit."""
+def count_cpus(text: str) -> int:
+    """How many processors "0-3,8" names, the List format of cpuset(7); 0 if it is of another form."""
+    last_counted, count = -1, 0
+    for low, high in sorted(_range(part) for part in text.split(",")):
+        if not 0 <= low <= high < MOST_CPUS:
+            return 0
+        count += max(0, high - max(low - 1, last_counted))
+        last_counted = max(high, last_counted)
+    return count
+
+
+def _range(part: str) -> tuple[int, int]:
+    first, _, last = part.strip().partition("-")
+    try:
+        return int(first), int(last or first)
+    except ValueError:
+        return -1, -1
+
+
+def read_grant(root: Path = Path("/"), *, schedulable: int | None = None) -> Grant:
+    """Reads what this process is granted; a file that is missing or unreadable sets no limit.
+
+    Args:
+        root: where the files are.
+        schedulable: processors that it may run on; by default those of this process on this machine.
+    """
     mounts = parse_mountinfo(_text(root / "proc/self/mountinfo"))
     groups = parse_membership(_text(root / "proc/self/cgroup"))
-    cores = [float(_schedulable_cores())]
+    cores = [float(schedulable or _schedulable_cores())]
     memory = []
     for mount in mounts:
         for folder in _folders_of(mount, groups):
@@ -136,5 +165,5 @@ def _schedulable_cores() -> int:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the path
         return ""

@@ -1,12 +1,16 @@
 """The instruction sets of this CPU that matter to inference, in one vocabulary for x86 and ARM.
 
-Linux lists them in ``/proc/cpuinfo``: under ``flags`` on x86 and ``Features`` on ARM
-(Linux: arch/x86/include/asm/cpufeatures.h, Documentation/arch/arm64/elf_hwcaps.rst). Parsing is pure;
-:func:`read_instructions` alone touches files.
+On x86 Linux lists them in ``/proc/cpuinfo`` under ``flags`` (Linux: arch/x86/include/asm/cpufeatures.h). On ARM the
+kernel tells every process what it may use in its auxiliary vector, getauxval(3), and that holds under emulation and
+where ``/proc/cpuinfo`` is that of another CPU; ``Features`` there is the second best (Linux:
+arch/arm64/include/uapi/asm/hwcap.h, Documentation/arch/arm64/elf_hwcaps.rst). Parsing is pure; the functions that
+begin with ``read`` alone touch files.
 """
 
 from __future__ import annotations
 
+import platform
+import struct
 from pathlib import Path
 
 # The kernel's word -> ours. One word for bfloat16 arithmetic, whoever made the CPU.
@@ -36,6 +40,15 @@ _NAMES = {
     "sve2": "sve2",
 }
 
+_AT_HWCAP = 16
+_AT_HWCAP2 = 26
+
+# Bits of these entries on arm64 -> ours.
+_HWCAP = {
+    _AT_HWCAP: {1: "neon", 10: "fp16", 20: "dotprod", 22: "sve"},
+    _AT_HWCAP2: {1: "sve2", 13: "i8mm", 14: "bf16"},
+}
+
 
 def parse_cpuinfo(text: str) -> frozenset[str]:
     """What every core of ``/proc/cpuinfo`` has; empty if the text says nothing of it."""
@@ -45,6 +58,16 @@ def parse_cpuinfo(text: str) -> frozenset[str]:
         if name.strip() in ("flags", "Features")
     ]
     return frozenset.intersection(*cores) if cores else frozenset()
+
+
+def parse_auxv(data: bytes) -> frozenset[str] | None:
+    """What the auxiliary vector of a 64-bit ARM process grants it; None if the vector does not say."""
+    pairs = dict(struct.iter_unpack("<QQ", data[: len(data) // 16 * 16]))
+    if _AT_HWCAP not in pairs:
+        return None
+    return frozenset(
+        name for entry, bits in _HWCAP.items() for bit, name in bits.items() if pairs.get(entry, 0) >> bit & 1
+    )
 
 
 def parse_processor(text: str) -> str:
@@ -58,6 +81,10 @@ def parse_processor(text: str) -> str:
 
 def read_instructions(root: Path = Path("/")) -> frozenset[str]:
     """Reads what this machine's CPU can; nothing where it is not told."""
+    if root == Path("/") and platform.machine() == "aarch64":
+        granted = parse_auxv(_read(root / "proc/self/auxv"))
+        if granted is not None:
+            return granted
     return parse_cpuinfo(_cpuinfo(root))
 
 
@@ -67,7 +94,11 @@ def read_processor(root: Path = Path("/")) -> str:
 
 
 def _cpuinfo(root: Path) -> str:
+    return _read(root / "proc/cpuinfo").decode("utf-8", "replace")
+
+
+def _read(path: Path) -> bytes:
     try:
-        return (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return path.read_bytes()
     except OSError:
-        return ""
+        return b""

@@ -12,14 +12,20 @@ def resident_bytes(pid: int | str = "self", *, root: Path = Path("/")) -> int | 
     """Memory that a process has in RAM, see proc_pid_statm(5); None where it cannot be told, or it has ended."""
     try:
         return int((root / f"proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except OSError:
+    except (OSError, IndexError, ValueError):
         return None
 
 
 def room_bytes(root: Path = Path("/")) -> int | None:
     """What is left of the limit of the process's control group, or of the machine; None where it cannot be told."""
-    left = [room for room in (_left_of_grant(root), _available(root)) if room is not None]
+    left = [room for room in (_left_of_grant(root), _meminfo(root, "MemAvailable")) if room is not None]
     return min(left, default=None)
+
+
+def total_bytes(root: Path = Path("/")) -> int | None:
+    """What this process may take at most: its control group's limit, or all of the machine; None: cannot be told."""
+    told = [size for size in (_meminfo(root, "MemTotal"), read_grant(root).memory_bytes) if size is not None]
+    return min(told, default=None)
 
 
 def _left_of_grant(root: Path) -> int | None:
@@ -27,10 +33,11 @@ def _left_of_grant(root: Path) -> int | None:
     return None if limit is None or used is None else max(0, limit - used)
 
 
-def _available(root: Path) -> int | None:
+def _meminfo(root: Path, name: str) -> int | None:
     try:
-        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines()
+        value = next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+        # More digits would be more bytes than an address has.
+        return int(value) * 1024 if value.isdigit() and len(value) < 16 else None
+    except (OSError, StopIteration, IndexError, ValueError):
         return None
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return int(found[1]) * 1024 if found else None
