@@ -69,6 +69,7 @@ chart: install ## helm lint, helm-unittest and kubeconform
 images: install ## Build the images with buildah (root on Debian)
 	$(TESTCLUSTER) build-image images/Dockerfile localhost/openclaw-runtime:$(VERSION) --context . --target runtime
 	$(TESTCLUSTER) build-image images/Dockerfile localhost/openclaw-operator:$(VERSION) --context . --target operator
+	$(TESTCLUSTER) build-image images/Dockerfile localhost/openclaw-optimizer:$(VERSION) --context . --target optimizer
 
 .PHONY: cluster-up
 cluster-up: install ## A real control plane with fake nodes; prints the KUBECONFIG (NODE=1: a whole node)
@@ -93,7 +94,7 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 .PHONY: lock
 lock: install ## Pin all dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) --output-file requirements/dev.lock
-	for extra in runtime operator; do \
+	for extra in runtime operator optimize; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra $(LOCKED) \
 	    --constraints requirements/dev.lock --output-file requirements/$$extra.lock; \
 	done

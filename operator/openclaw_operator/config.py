@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from openclaw_operator.api import quantity
+from openclaw_operator.api.base import matches
+from openclaw_operator.api.uri import STORES, begins_with
 
 PREFIX = "OPENCLAW_"
 
@@ -34,6 +36,12 @@ def _template(value: str) -> str:
     return value
 
 
+def _store(value: str) -> str:
+    if value and not (matches(begins_with(STORES), value) and (not value.startswith("file:") or value[7:8] == "/")):
+        raise ValueError("must begin with one of s3://, gs://, az:// or file:///, as in s3://my-bucket/optimized")
+    return value
+
+
 def _explained(error: ErrorDetails) -> str:
     variable = PREFIX + str(error["loc"][0]).upper()
     return f"{variable}={error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
@@ -47,7 +55,12 @@ class Config(BaseModel):
     runtime_image: str = Field(default="openclaw-runtime:0.1.0", min_length=1)
     """Image for services that name none; pinned at their first rollout."""
     image_pull_policy: str = Field(default="", pattern="^(|Always|IfNotPresent|Never)$")
-    """Pull policy of the server's container; empty leaves the choice to Kubernetes."""
+    """Pull policy of the server's container, and of the optimizer's; empty leaves the choice to Kubernetes."""
+    optimizer_image: str = Field(default="openclaw-optimizer:0.1.0", min_length=1)
+    """Image of the step that optimizes a model before it is served, for services with spec.runtime.optimize."""
+    optimizer_cache_uri: Annotated[str, AfterValidator(_store)] = ""
+    """Where results of that step are shared, for services that name no place of their own: s3://, gs://, az:// or
+    file:///. Empty: such a service has to name one."""
     default_cpu: Annotated[str, AfterValidator(_quantity)] = "500m"
     """CPU request of pods whose service names neither a request nor a limit."""
     default_memory: Annotated[str, AfterValidator(_quantity)] = "512Mi"

@@ -14,6 +14,7 @@ from openclaw_operator.drift import drift, stamped
 from openclaw_operator.errors import Terminal
 from openclaw_operator.names import Manifest, Ref
 from openclaw_operator.observe import Observed, Slot
+from openclaw_operator.optimization import sentence
 from openclaw_operator.render.account import service_account
 from openclaw_operator.render.autoscaler import autoscaled, autoscaler, min_replicas
 from openclaw_operator.render.deployment import deployment
@@ -23,6 +24,9 @@ from openclaw_operator.render.server_config import config_map
 from openclaw_operator.render.service import service_address
 
 STABLE = "a"
+
+_TOLD = {"Optimized": "Optimized", "NothingFaster": "NothingFaster", "Failed": "OptimizationFailed"}
+"""Reasons of events, by what came of optimizing the model."""
 
 PROGRESS_HOLD = 5.0
 """Seconds: a state that is over sooner is not worth a write, and under load it is the writes that make it last."""
@@ -93,7 +97,7 @@ def decide(service: InferenceService, observed: Observed, config: Config, *, now
         later=later,
         delete=_obsolete(observed, wanted, current=revision, limit=config.revision_history_limit),
         status=written if written != service.status else None,
-        events=transitions(service.status, written, at=now),
+        events=transitions(service.status, written, at=now) + optimized(service.status, written, at=now),
         hold=PROGRESS_HOLD if _mere_progress(service.status, written) else 0.0,
     )
 
@@ -133,6 +137,20 @@ def transitions(before: Mapping[str, Any], after: Mapping[str, Any], *, at: str)
     if _mere_progress(before, after):
         return ()  # one step of a rollout after the other: the end of it is what tells something
     return (Event("Normal" if progress else "Warning", now["reason"], now["message"], at),)
+
+
+def optimized(before: Mapping[str, Any], after: Mapping[str, Any], *, at: str) -> tuple[Event, ...]:
+    """An event for each thing that newly came of optimizing the model."""
+    known = {_gist(entry) for entry in status.optimization(before)}
+    return tuple(
+        Event("Warning" if entry["outcome"] == "Failed" else "Normal", _TOLD[entry["outcome"]], sentence(entry), at)
+        for entry in status.optimization(after)
+        if _gist(entry) not in known
+    )
+
+
+def _gist(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry.get(field) for field in ("nodeType", "mode", "outcome", "form", "reason"))
 
 
 def _mere_progress(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -64,7 +64,22 @@ def _of_container(pod: Manifest, container: dict[str, Any]) -> Problem | None:
     if reason in _CREATE:
         return Problem("ContainerConfigError", f"the container cannot be created: {waiting.get('message') or reason}")
     ended = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
-    return _of_exit(pod, container, ended) if ended else None
+    if ended is None or _goes_on(container, ended):
+        return None
+    return _of_exit(pod, container, ended)
+
+
+def _goes_on(container: dict[str, Any], ended: dict[str, Any]) -> bool:
+    """Whether an end is none that keeps the pod from starting.
+
+    A container before the server that ended well has done its part. The one that optimizes may be killed for its
+    memory once: started again, it passes the model on as it is.
+    """
+    if container["name"] == names.CONTAINER:
+        return False
+    again = container.get("restartCount", 0) + ("running" not in (container.get("state") or {}))
+    killed = ended.get("reason") == _KILLED_FOR_MEMORY
+    return ended.get("exitCode") == 0 or (container["name"] == names.OPTIMIZE and killed and again <= 1)
 
 
 def _of_exit(pod: Manifest, container: dict[str, Any], ended: dict[str, Any]) -> Problem | None:
@@ -77,8 +92,6 @@ def _of_exit(pod: Manifest, container: dict[str, Any], ended: dict[str, Any]) ->
         bound = f"its memory limit of {limit}" if limit else "the memory of its node"
         advice = "raise resources.limits.memory" if limit else "set resources.requests.memory to what it needs"
         return Problem("OutOfMemory", f"the server needed more than {bound} and was killed: {advice}")
-    if ended.get("exitCode") == 0 and container["name"] != names.CONTAINER:
-        return None
     words = (ended.get("message") or "").strip()[-_TAIL:]
     tail = f"; its last words: {words}" if words else f"; see `kubectl logs {pod['metadata']['name']} --previous`"
     exits = f"container {container['name']} exited with code {ended.get('exitCode')}"
@@ -97,7 +110,9 @@ def _reported(message: str) -> Problem | None:
 
 
 def _memory_limit(pod: Manifest, container: str) -> str:
+    # The step before the server has the server's.
+    owner = names.CONTAINER if container == names.OPTIMIZE else container
     for spec in (pod.get("spec") or {}).get("containers") or []:
-        if spec["name"] == container:
+        if spec["name"] == owner:
             return str(((spec.get("resources") or {}).get("limits") or {}).get("memory", ""))
     return ""

@@ -13,6 +13,8 @@ Manifest = dict[str, Any]
 
 FIELD_MANAGER = "openclaw"
 CONTAINER = "server"
+OPTIMIZE = "optimize"
+"""The init container of pods whose model is optimized first."""
 PORT = 8080
 PORT_NAME = "http"
 GRPC_PORT = 8081

@@ -11,14 +11,15 @@ from openclaw_operator.diagnose import Problem, diagnose
 from openclaw_operator.errors import Terminal
 from openclaw_operator.names import Manifest
 from openclaw_operator.observe import Observed, Slot
+from openclaw_operator.optimization import is_optimizing, optimizations
 from openclaw_operator.render.revision import Revision
 
 Status = dict[str, Any]
 
-PROGRESS_REASONS = frozenset({"RollingOut", "PodsStarting", "Suspended"})
+PROGRESS_REASONS = frozenset({"RollingOut", "PodsStarting", "Optimizing", "Suspended"})
 """Reasons of a service that is not Ready although nothing is wrong."""
 
-_KEPT = ("url", "selector", "revision")
+_KEPT = ("url", "selector", "revision", "model")
 """What a status keeps while the spec is refused."""
 
 
@@ -56,7 +57,7 @@ def served(
         "selector": ",".join(f"{name}={value}" for name, value in names.selector(service.metadata.name).items()),
         "revision": revision.hash,
     }
-    return status | _traffic(observed)
+    return status | _model(revision, observed) | _traffic(observed)
 
 
 def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: str) -> Status:
@@ -78,6 +79,12 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
     }
 
 
+def _model(revision: Revision, observed: Observed) -> Status:
+    """What became of the model in the pods of the revision, where something was to."""
+    found = optimizations(pod.manifest for pod in observed.live if pod.revision == revision.hash)
+    return {"model": {"optimization": found}} if found else {}
+
+
 def _traffic(observed: Observed) -> Status:
     """All of it goes to the one slot, which is called by the revision that most of the pods in service have."""
     counted = Counter(pod.revision for pod in observed.live if pod.ready)
@@ -88,6 +95,11 @@ def _traffic(observed: Observed) -> Status:
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """The condition of a kind, empty where there is none."""
     return next((each for each in status.get("conditions") or [] if each["type"] == kind), {})
+
+
+def optimization(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a status says of optimizing the model: an entry for each kind of nodes."""
+    return list((status.get("model") or {}).get("optimization") or ())
 
 
 def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspect]:
@@ -113,13 +125,28 @@ def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspe
             loaded,
             Aspect("Progressing", "False", "RolledOut", f"revision {revision.hash} is rolled out"),
         ]
-    reason, message = _progress(slot, revision, least=least, ready=ready, rolled_out=rolled_out)
+    reason, message = _optimizing(revision, observed) or _progress(
+        slot, revision, least=least, ready=ready, rolled_out=rolled_out
+    )
     return [
         Aspect("Ready", "False", reason, message + _still_serving(observed.serving - ready)),
         available,
         loaded,
         Aspect("Progressing", "True", reason, message),
     ]
+
+
+def _optimizing(revision: Revision, observed: Observed) -> tuple[str, str] | None:
+    """What is going on where pods are not through with the step before their server."""
+    pods = [pod for pod in observed.live if pod.revision == revision.hash]
+    busy = sum(is_optimizing(pod.manifest) for pod in pods)
+    if not busy:
+        return None
+    return "Optimizing", (
+        f"the model is made faster before it is served, once for each kind of nodes: {busy} of {_pods(len(pods))} of "
+        f"revision {revision.hash} {'is' if busy == 1 else 'are'} at it, or {'waits' if busy == 1 else 'wait'} for the "
+        "result of another; spec.runtime.optimize.timeoutSeconds bounds it"
+    )
 
 
 def _rolled_out(slot: Slot | None, revision: Revision, observed: Observed) -> bool:

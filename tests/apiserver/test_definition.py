@@ -38,7 +38,34 @@ REFUSED: list[Any] = [
         id="a value from two places",
     ),
     pytest.param({"runtime": {"workers": 0}}, "workers", id="no workers"),
-    pytest.param({"runtime": {"optimize": "auto"}}, "optimize is not supported", id="optimize"),
+    pytest.param({"runtime": {"optimize": "auto"}}, "optimize", id="optimizing as a word"),
+    pytest.param({"runtime": {"optimize": {"mode": "int8"}}}, "fp32", id="optimizing in an unknown way"),
+    pytest.param({"runtime": {"optimize": {"mode": False}}}, "mode", id="a bare off, which YAML takes for false"),
+    pytest.param(
+        {"runtime": {"optimize": {"mode": "auto", "accuracyBudget": "99%", "calibration": {"uri": "s3://b/k"}}}},
+        "accuracyBudget must be bounds separated by commas",
+        id="a budget that is none",
+    ),
+    pytest.param(
+        {"runtime": {"optimize": {"mode": "auto", "accuracyBudget": "top1>=0.9"}}},
+        "needs calibration.uri",
+        id="a budget and nothing to judge on",
+    ),
+    pytest.param(
+        {"runtime": {"optimize": {"mode": "fp32", "accuracyBudget": "top1>=0.9", "calibration": {"uri": "s3://b/k"}}}},
+        "accuracyBudget is for mode: auto",
+        id="a budget where all answers stay equal",
+    ),
+    pytest.param(
+        {"runtime": {"optimize": {"mode": "fp32", "cacheUri": "https://host/x"}}},
+        "cacheUri must begin with one of s3://",
+        id="a cache that cannot be written",
+    ),
+    pytest.param(
+        {"runtime": {"optimize": {"calibration": {"uri": "samples.npz"}}}},
+        "s3://my-bucket/samples.npz",
+        id="calibration from nowhere",
+    ),
     pytest.param(
         {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "500m"}}},
         "requests must not exceed limits",
@@ -61,6 +88,21 @@ ACCEPTED: list[Any] = [
     pytest.param({"resources": {"requests": {"cpu": 1}, "limits": {"cpu": "1000m", "memory": "1Gi"}}}, id="quantities"),
     pytest.param({"podTemplate": {"spec": {"nodeSelector": {"disk": "fast"}, "anything": 1}}}, id="a pod template"),
     pytest.param({"suspend": True}, id="suspended"),
+    pytest.param(
+        {
+            "runtime": {
+                "optimize": {
+                    "mode": "auto",
+                    "calibration": {"uri": "s3://b/samples.npz"},
+                    "accuracyBudget": "cosine >= 0.99, cosine-worst>=.98,relative<=1e-3",
+                    "cacheUri": "s3://b/optimized",
+                    "timeoutSeconds": 60,
+                }
+            }
+        },
+        id="optimized",
+    ),
+    pytest.param({"runtime": {"optimize": {}}}, id="optimized by default, which is not at all"),
 ]
 
 

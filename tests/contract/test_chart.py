@@ -154,6 +154,7 @@ async def test_chart_images_and_package_are_of_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
     assert Config().runtime_image == f"openclaw-runtime:{version}"
+    assert Config().optimizer_image == f"openclaw-optimizer:{version}"
 
 
 def test_every_value_is_described_and_nothing_described_is_missing() -> None:

@@ -30,7 +30,11 @@ def instruction(name: str, text: str) -> str:
 
 @pytest.mark.parametrize(
     ("image", "command", "arguments"),
-    [("runtime", "openclaw", ["serve"]), ("operator", "openclaw-operator", ["run"])],
+    [
+        ("runtime", "openclaw", ["serve"]),
+        ("operator", "openclaw-operator", ["run"]),
+        ("optimizer", "openclaw", ["prepare"]),
+    ],
 )
 def test_an_image_begins_with_a_command_of_the_package(image: str, command: str, arguments: list[str]) -> None:
     assert json.loads(instruction("ENTRYPOINT", stage(image))) == [command]
@@ -40,8 +44,9 @@ def test_an_image_begins_with_a_command_of_the_package(image: str, command: str,
 
 def test_an_image_is_of_the_packages_version() -> None:
     versions = re.findall(r"^ARG VERSION=(.+)$", DOCKERFILE, re.MULTILINE)
-    assert versions == [PROJECT["version"]] * 2
+    assert versions == [PROJECT["version"]] * 3
     assert PROJECT["version"] in Config().runtime_image
+    assert PROJECT["version"] in Config().optimizer_image
 
 
 def test_images_run_as_the_user_that_pods_run_as() -> None:
@@ -51,7 +56,8 @@ def test_images_run_as_the_user_that_pods_run_as() -> None:
 
 
 def test_the_runtime_keeps_models_where_pods_have_a_volume_for_them() -> None:
-    assert instruction("ENV", stage("runtime")) == f"OPENCLAW_CACHE_DIR={pod.CACHE_DIR}"
+    for image in ("runtime", "optimizer"):
+        assert instruction("ENV", stage(image)) == f"OPENCLAW_CACHE_DIR={pod.CACHE_DIR}"
     assert instruction("EXPOSE", stage("runtime")) == f"{names.PORT} {names.GRPC_PORT}"
 
 

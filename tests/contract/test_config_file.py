@@ -17,7 +17,8 @@ from openclaw.serving.frontends import Frontends
 from openclaw.serving.lifecycle import listen, make_repository, shown_address
 from openclaw.serving.telemetry import Telemetry
 from openclaw.storage import cache, uri
-from openclaw_operator.api.spec import URI_SCHEMES, Model, Runtime, Warmup
+from openclaw_operator.api.spec import Model, Runtime, Warmup
+from openclaw_operator.api.uri import URI_SCHEMES
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import PREFIX, Config
 from openclaw_operator.diagnose import diagnose

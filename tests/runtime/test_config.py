@@ -23,6 +23,7 @@ FULL = {
         "warmup": {"requests": 3},
         "downloadTimeoutSeconds": 60,
         "maxBytes": 1000,
+        "prepared": "/forms",
         "batching": {
             "maxBatchSize": 16,
             "latencyTargetSeconds": 0.5,

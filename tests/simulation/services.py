@@ -63,6 +63,29 @@ FULL: Manifest = {
     "suspend": False,
 }
 
+OPTIMIZED: Manifest = {
+    "model": {"uri": "s3://models/digits.onnx", "credentials": {"secretName": "bucket"}},
+    "runtime": {
+        "threads": 2,
+        "optimize": {
+            "mode": "auto",
+            "calibration": {"uri": "s3://models/samples.npz"},
+            "accuracyBudget": "top1>=0.998,cosine>=0.99",
+            "cacheUri": "s3://models/optimized",
+            "timeoutSeconds": 300,
+        },
+    },
+    "resources": {"limits": {"cpu": "2", "memory": "2Gi"}},
+    "scaling": {"minReplicas": 2, "maxReplicas": 2},
+    "podTemplate": {
+        "spec": {
+            "initContainers": [{"name": "first", "image": "registry.example/first:1"}],
+            "containers": [{"name": "server", "volumeMounts": [{"name": "more", "mountPath": "/more"}]}],
+            "volumes": [{"name": "more", "emptyDir": {}}],
+        }
+    },
+}
+
 
 def manifest(
     spec: Manifest | None = None, *, name: str = "digits", namespace: str = "vision", uid: str = "uid-1", **rest: Any
@@ -118,6 +141,28 @@ _environment = st.lists(
     unique_by=lambda variable: variable["name"],
 )
 
+_stores = st.builds("{}://{}/{}".format, st.sampled_from(["s3", "gs", "az"]), _words, _words)
+_bounds = st.lists(
+    st.builds("{}={}".format, st.sampled_from(["top1>", "cosine >", "cosine-worst>", "overlap>"]), st.floats(0.01, 1))
+    | st.builds("{}={}".format, st.sampled_from(["max-abs<", "relative <"]), st.floats(1e-6, 10)),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda bound: bound.split("=")[0].strip(" <>"),
+).map(",".join)
+# Without a place of its own a service needs one of the operator's.
+optimizations = st.fixed_dictionaries(
+    {"mode": st.sampled_from(["off", "fp32", "auto"]), "cacheUri": _stores | st.just("file:///shared")},
+    optional={"calibration": st.builds(lambda uri: {"uri": uri}, _uris), "timeoutSeconds": st.integers(10, 86400)},
+) | st.fixed_dictionaries(
+    {
+        "mode": st.just("auto"),
+        "cacheUri": _stores,
+        "calibration": st.builds(lambda uri: {"uri": uri}, _uris),
+        "accuracyBudget": _bounds,
+    }
+)
+"""Every kind of `spec.runtime.optimize` that names its cache."""
+
 runtimes = _maybe(
     image=st.builds("registry.example/{}:{}".format, _words, _words),
     workers=st.integers(1, 64),
@@ -125,6 +170,7 @@ runtimes = _maybe(
     env=_environment,
     args=st.lists(_words, max_size=3),
     grpc=st.booleans(),
+    optimize=optimizations,
     batching=_maybe(
         maxBatchSize=st.integers(1, 4096),
         latencyTargetMilliseconds=st.integers(1, 3_600_000),

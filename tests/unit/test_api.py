@@ -26,6 +26,10 @@ def model(**fields: Any) -> Manifest:
     return {"model": {"uri": "s3://models/digits.onnx", **fields}}
 
 
+def optimize(**fields: Any) -> Manifest:
+    return having(runtime={"optimize": {"cacheUri": "s3://models/optimized", **fields}})
+
+
 @given(spec=services.specs)
 def test_every_valid_spec_is_accepted_and_kept_as_written(spec: Manifest) -> None:
     parsed = InferenceService.parse(services.manifest(spec)).spec
@@ -117,6 +121,43 @@ REFUSED = {
         "spec.runtime.env: A is given twice: keep one of them",
     ),
     "too many workers": (having(runtime={"workers": 65}), "spec.runtime.workers: 65"),
+    "optimizing in an unknown way": (
+        optimize(mode="int8"),
+        "spec.runtime.optimize.mode: 'int8': Input should be 'off', 'fp32' or 'auto'",
+    ),
+    "a bare off, which YAML takes for false": (optimize(mode=False), "spec.runtime.optimize.mode: False: Input should"),
+    "optimizing as a word": (having(runtime={"optimize": "auto"}), "spec.runtime.optimize: 'auto': must be an object"),
+    "a budget that is none": (
+        optimize(mode="auto", accuracyBudget="99%", calibration={"uri": "s3://b/samples.npz"}),
+        "spec.runtime.optimize: accuracyBudget must be bounds separated by commas, as in top1>=0.998",
+    ),
+    "a budget from the wrong side": (
+        optimize(mode="auto", accuracyBudget="top1<=0.9", calibration={"uri": "s3://b/samples.npz"}),
+        "top1, cosine, cosine-worst and overlap with >=, max-abs and relative with <=",
+    ),
+    "a budget for a metric that is not there": (
+        optimize(mode="auto", accuracyBudget="metric>=0.9", calibration={"uri": "s3://b/samples.npz"}),
+        "accuracyBudget must be bounds",
+    ),
+    "a budget and nothing to judge on": (
+        optimize(mode="auto", accuracyBudget="top1>=0.9"),
+        "spec.runtime.optimize: accuracyBudget needs calibration.uri: accuracy is judged on samples",
+    ),
+    "a budget where all answers stay equal": (
+        optimize(mode="fp32", accuracyBudget="top1>=0.9", calibration={"uri": "s3://b/samples.npz"}),
+        "accuracyBudget is for mode: auto; with fp32 all answers stay equal: remove it, or write mode: auto",
+    ),
+    "calibration from nowhere": (
+        optimize(calibration={"uri": "samples.npz"}),
+        "spec.runtime.optimize.calibration: uri must begin with one of s3://, gs://, az://, http://, https://, "
+        "file://; write for example s3://my-bucket/samples.npz",
+    ),
+    "a cache that cannot be written": (
+        optimize(cacheUri="https://host/optimized"),
+        "cacheUri must begin with one of s3://, gs://, az://, file://; write for example s3://my-bucket/optimized",
+    ),
+    "a relative cache": (optimize(cacheUri="file://./x"), "cacheUri: a file needs an absolute path"),
+    "no time to optimize": (optimize(timeoutSeconds=1), "spec.runtime.optimize.timeoutSeconds: 1"),
     "a probe without end": (having(probes={"startup": {"periodSeconds": 86401}}), "spec.probes.startup.periodSeconds"),
     "a template that is no pod": (having(podTemplate={"sepc": {}}), "spec.podTemplate.sepc: unknown field"),
     "metadata that is none": (having(podTemplate={"metadata": "x"}), "spec.podTemplate.metadata: 'x': must be an obj"),

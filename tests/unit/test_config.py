@@ -44,6 +44,8 @@ def test_variables_are_read_by_their_name_and_others_left_alone() -> None:
         ("REVISION_HISTORY_LIMIT", "0", "OPENCLAW_REVISION_HISTORY_LIMIT='0'"),
         ("DEFAULT_CPU", "a lot", "OPENCLAW_DEFAULT_CPU='a lot': 'a lot' is not a quantity"),
         ("DEFAULT_MEMORY", "-1Gi", "OPENCLAW_DEFAULT_MEMORY='-1Gi': must not be negative"),
+        ("OPTIMIZER_CACHE_URI", "http://host/x", "OPENCLAW_OPTIMIZER_CACHE_URI='http://host/x': must begin with"),
+        ("OPTIMIZER_CACHE_URI", "file://x", "OPENCLAW_OPTIMIZER_CACHE_URI='file://x': must begin with one of s3://"),
         ("URL_TEMPLATE", "http://{host}", "OPENCLAW_URL_TEMPLATE='http://{host}': may hold {name} and {namespace}"),
         ("URL_TEMPLATE", "http://{name", "OPENCLAW_URL_TEMPLATE='http://{name': may hold {name} and {namespace}"),
         ("URL_TEMPLATE", "http://{}", "OPENCLAW_URL_TEMPLATE='http://{}': may hold {name} and {namespace}"),

@@ -1,5 +1,6 @@
 """The composition: what is applied, deleted and left alone."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import Config
-from openclaw_operator.decide import Decision, decide, refuse, replicas, transitions
+from openclaw_operator.decide import Decision, decide, optimized, refuse, replicas, transitions
 from openclaw_operator.errors import Terminal
 from openclaw_operator.names import Manifest
 from openclaw_operator.observe import Observed, Slot, observe
@@ -463,3 +464,48 @@ def test_revisions_are_numbered_in_the_order_in_which_they_became_current(specs:
         assert world.observed.slots["a"].revision == latest.hash
     numbers = [revision.number for revision in world.observed.revisions]
     assert len(set(numbers)) == len(numbers)
+
+
+def entry(**changes: Any) -> Manifest:
+    return {"nodeType": "Fast CPU", "mode": "fp32", "outcome": "Optimized", "reason": "it is kept", "pods": 1} | changes
+
+
+OPTIMIZATIONS: dict[str, tuple[list[Manifest], list[Manifest], list[tuple[str, str, str]]]] = {
+    "the first": ([], [entry()], [("Normal", "Optimized", "Fast CPU: it is kept")]),
+    "no news": ([entry()], [entry(pods=5, cached=4)], []),
+    "another kind of nodes": (
+        [entry()],
+        [entry(), entry(nodeType="Slow CPU")],
+        [("Normal", "Optimized", "Slow CPU: it is kept")],
+    ),
+    "nothing gained": ([], [entry(outcome="NothingFaster")], [("Normal", "NothingFaster", "Fast CPU: it is kept")]),
+    "a failure": (
+        [entry()],
+        [entry(outcome="Failed", reason="killed")],
+        [("Warning", "OptimizationFailed", "Fast CPU: killed")],
+    ),
+    "gone": ([entry()], [], []),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "events"), OPTIMIZATIONS.values(), ids=OPTIMIZATIONS.keys())
+def test_what_newly_came_of_optimizing_is_told(
+    before: list[Manifest], after: list[Manifest], events: list[tuple[str, str, str]]
+) -> None:
+    told = optimized({"model": {"optimization": before}}, {"model": {"optimization": after}}, at=NOW)
+    assert [(each.type, each.reason, each.message) for each in told] == events
+
+
+def test_a_service_whose_pods_were_optimized_says_so_once() -> None:
+    world = World(services.OPTIMIZED)
+    world.settle()
+    said = {"nodeType": "Fast CPU", "mode": "auto", "outcome": "NothingFaster", "reason": "nothing is faster"}
+    state = {"terminated": {"exitCode": 0, "message": json.dumps({"optimization": said})}}
+    for each in world.children:
+        if each["kind"] == "Pod":
+            each["status"]["initContainerStatuses"] = [{"name": "optimize", "state": state}]
+    told = world.step()
+    assert told.status is not None
+    assert told.status["model"]["optimization"] == [{**said, "pods": 2, "cached": 0}]
+    assert [event.reason for event in told.events] == ["NothingFaster"]
+    assert world.decide(LATER).quiet

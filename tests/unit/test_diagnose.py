@@ -48,8 +48,8 @@ def said(reason: str, message: str) -> str:
     return json.dumps({"reason": reason, "message": message}) + "\n"
 
 
-def limited(limit: str, *containers: Manifest) -> Manifest:
-    whole = pod(*containers)
+def limited(limit: str, *containers: Manifest, init: tuple[Manifest, ...] = ()) -> Manifest:
+    whole = pod(*containers, init=init)
     return {**whole, "spec": {"containers": [{"name": "server", "resources": {"limits": {"memory": limit}}}]}}
 
 
@@ -149,6 +149,31 @@ PROBLEMS = {
         "CrashLooping",
         "container fetch exited with code 3",
     ),
+    "step before the server whose model is missing": (
+        pod(
+            container(state={"waiting": {"reason": "PodInitializing"}}),
+            init=(crashed(78, message=said("ModelNotFound", "there is nothing at s3://m"), name="optimize"),),
+        ),
+        "ModelNotFound",
+        "there is nothing at s3://m",
+    ),
+    "step before the server that is killed for its memory again and again": (
+        limited(
+            "64Mi",
+            container(state={"waiting": {"reason": "PodInitializing"}}),
+            init=(crashed(137, reason="OOMKilled", restarts=1, name="optimize"),),
+        ),
+        "OutOfMemory",
+        "more than its memory limit of 64Mi",
+    ),
+    "another container before the server that is killed for its memory": (
+        pod(
+            container(state={"waiting": {"reason": "PodInitializing"}}),
+            init=(crashed(137, reason="OOMKilled", restarts=0, name="fetch"),),
+        ),
+        "OutOfMemory",
+        "was killed",
+    ),
     "no room": (
         pod(conditions=UNSCHEDULABLE, containerStatuses=[]),
         "Unschedulable",
@@ -177,6 +202,22 @@ HEALTHY = {
     "being scheduled": pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]),
     "being created": pod(container(state={"waiting": {"reason": "ContainerCreating"}})),
     "loading its model": pod(container(state={"running": {}})),
+    "optimizing its model": pod(
+        container(state={"waiting": {"reason": "PodInitializing"}}),
+        init=(container("optimize", state={"running": {}}),),
+    ),
+    "killed for its memory while it optimized, once": pod(
+        container(state={"waiting": {"reason": "PodInitializing"}}),
+        init=(crashed(137, reason="OOMKilled", restarts=0, name="optimize"),),
+    ),
+    "passing the model on after that": pod(
+        container(state={"waiting": {"reason": "PodInitializing"}}),
+        init=(container("optimize", state={"running": {}}, lastState=ended(137, reason="OOMKilled"), restartCount=1),),
+    ),
+    "optimized, with last words that look like a failure's": pod(
+        container(state={"running": {}}),
+        init=(container("optimize", state=ended(0, reason="Completed", message=said("Fine", "it is fine"))),),
+    ),
     "initialised": pod(
         container(state={"running": {}}), init=(container("fetch", state=ended(0, reason="Completed")),)
     ),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import Config
+from openclaw_operator.errors import Terminal
 from openclaw_operator.render.account import service_account
 from openclaw_operator.render.autoscaler import autoscaled, autoscaler, max_replicas, min_replicas
 from openclaw_operator.render.deployment import deployment
@@ -50,7 +51,7 @@ def children(service: InferenceService) -> dict[str, Manifest | None]:
     }
 
 
-CASES = {"least": services.LEAST, "full": services.FULL}
+CASES = {"least": services.LEAST, "full": services.FULL, "optimized": services.OPTIMIZED}
 KINDS = sorted(children(services.service()))
 
 
@@ -120,6 +121,8 @@ def test_no_setting_but_those_meant_for_pods_reaches_a_template(spec: Manifest, 
 
 
 FOR_PODS = {"runtime_image": "another:1", "image_pull_policy": "Always", "default_cpu": "1", "default_memory": "1Gi"}
+FOR_OPTIMIZED_PODS = {"optimizer_image": "another:1", "optimizer_cache_uri": "s3://another/place"}
+OPTIMIZING: Manifest = having(runtime={"optimize": {"mode": "fp32"}})
 
 
 @pytest.mark.parametrize(("setting", "value"), FOR_PODS.items())
@@ -128,8 +131,19 @@ def test_these_settings_reach_a_template(setting: str, value: str) -> None:
     assert revision_of(services.service(), changed).hash != revision_of(services.service()).hash
 
 
+@pytest.mark.parametrize(("setting", "value"), FOR_OPTIMIZED_PODS.items())
+def test_these_settings_reach_the_template_of_a_service_that_is_optimized_and_no_other(
+    setting: str, value: str
+) -> None:
+    shared = CONFIG.model_copy(update={"optimizer_cache_uri": "s3://models/optimized"})
+    changed = shared.model_copy(update={setting: value})
+    optimized, plain = services.service(OPTIMIZING), services.service()
+    assert revision_of(optimized, changed).hash != revision_of(optimized, shared).hash
+    assert revision_of(plain, changed) == revision_of(plain)
+
+
 def test_every_setting_either_reaches_a_template_or_is_known_not_to() -> None:
-    assert set(Config.model_fields) == FOR_PODS.keys() | NOT_FOR_PODS.keys()
+    assert set(Config.model_fields) == FOR_PODS.keys() | FOR_OPTIMIZED_PODS.keys() | NOT_FOR_PODS.keys()
 
 
 @given(spec=services.specs)
@@ -197,14 +211,15 @@ def test_pods_are_restricted_as_the_pod_security_standard_has_it(spec: Manifest)
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] != 0
     assert not pod["securityContext"].keys() & {"sysctls", "seLinuxOptions", "windowsOptions"}
-    assert "initContainers" not in pod
-    for container in pod["containers"]:
+    optimized = spec.get("runtime", {}).get("optimize", {}).get("mode", "off") != "off"
+    assert [each["name"] for each in pod.get("initContainers", [])] == (["optimize"] if optimized else [])
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert context["readOnlyRootFilesystem"] is True
         assert not context.keys() & {"privileged", "procMount", "runAsUser", "runAsNonRoot", "seLinuxOptions"}
-        assert all("hostPort" not in port for port in container["ports"])
+        assert all("hostPort" not in port for port in container.get("ports", []))
 
 
 def test_services_of_the_namespace_reach_no_pod_as_environment() -> None:
@@ -297,3 +312,66 @@ def test_the_time_to_start_is_what_the_probe_gives_but_at_most_a_day(
     assert json.loads(revision.server_config)["model"]["downloadTimeoutSeconds"] == download
     rendered = deployment(service, revision, slot="a", replicas=1)
     assert rendered["spec"]["progressDeadlineSeconds"] == seconds + 60
+
+
+def step_of(spec: Manifest, config: Config = CONFIG) -> Manifest:
+    """The init container that optimizes."""
+    *_, step = revision_of(services.service(spec), config).template["spec"]["initContainers"]
+    assert step["name"] == "optimize"
+    return dict(step)
+
+
+def test_the_step_has_what_the_server_has_after_the_users_template_and_comes_last() -> None:
+    pod = revision_of(services.service(services.OPTIMIZED)).template["spec"]
+    first, step = pod["initContainers"]
+    (server,) = pod["containers"]
+    assert first["name"] == "first"
+    for field in ("env", "envFrom", "resources", "securityContext"):
+        assert step[field] == server[field]
+    mounts = {mount["mountPath"]: mount for mount in server["volumeMounts"]}
+    assert {mount["mountPath"]: mount for mount in step["volumeMounts"]} == {
+        **mounts,
+        "/var/lib/openclaw": {"name": "prepared", "mountPath": "/var/lib/openclaw"},
+    }
+    assert mounts["/var/lib/openclaw"]["readOnly"] is True
+    assert {"name": "OPENCLAW_PREPARED", "value": "/var/lib/openclaw"} in server["env"]
+
+
+def test_the_users_template_may_change_the_step() -> None:
+    changes = {"name": "optimize", "resources": {"limits": {"memory": "8Gi"}}, "env": [{"name": "A", "value": "1"}]}
+    spec = {**services.OPTIMIZED, "podTemplate": {"spec": {"initContainers": [changes]}}}
+    step = step_of(spec)
+    assert step["resources"]["limits"]["memory"] == "8Gi"
+    assert step["image"] == CONFIG.optimizer_image
+    assert {"name": "A", "value": "1"} in step["env"]
+    assert len(revision_of(services.service(spec)).template["spec"]["initContainers"]) == 1
+
+
+def test_a_place_of_the_operators_is_used_where_the_service_names_none() -> None:
+    shared = CONFIG.model_copy(update={"optimizer_cache_uri": "s3://models/shared"})
+    assert "--cache=s3://models/shared" in step_of(OPTIMIZING, shared)["args"]
+    assert "--cache=s3://models/optimized" in step_of(services.OPTIMIZED, shared)["args"]
+
+
+def test_without_any_place_to_share_results_it_is_said_what_to_set() -> None:
+    with pytest.raises(Terminal) as refused:
+        revision_of(services.service(OPTIMIZING))
+    assert refused.value.reason == "OptimizeCacheMissing"
+    assert "set spec.runtime.optimize.cacheUri, as in s3://my-bucket/optimized" in refused.value.message
+
+
+def test_switched_off_it_renders_what_is_rendered_without_it() -> None:
+    off = having(runtime={"optimize": {"mode": "off", "cacheUri": "s3://models/optimized"}})
+    assert revision_of(services.service(off)).template == revision_of(services.service()).template
+
+
+def test_a_rollout_has_the_time_that_the_step_may_take() -> None:
+    def deadline(spec: Manifest) -> int:
+        service = services.service(spec)
+        shared = CONFIG.model_copy(update={"optimizer_cache_uri": "s3://models/optimized"})
+        rendered = deployment(service, revision_of(service, shared), slot="a", replicas=1)
+        return int(rendered["spec"]["progressDeadlineSeconds"])
+
+    assert deadline(services.LEAST) == 660
+    assert deadline(OPTIMIZING) == 660 + 600 + 540
+    assert deadline(having(runtime={"optimize": {"mode": "fp32", "timeoutSeconds": 60}})) == 660 + 60 + 540

@@ -117,7 +117,12 @@ def test_the_spec_is_required_and_has_no_default_but_harmless_ones() -> None:
     """A default that a later version changes would change what every stored object means."""
     assert root()["required"] == ["spec"]
     defaults = {path: node["default"] for path, node in nodes(root()["properties"]["spec"]) if "default" in node}
-    assert defaults == {".model.format": "onnx", ".model.warmup.requests": 1, ".suspend": False}
+    assert defaults == {
+        ".model.format": "onnx",
+        ".model.warmup.requests": 1,
+        ".runtime.optimize.mode": "off",
+        ".suspend": False,
+    }
 
 
 def test_the_generated_files_are_up_to_date() -> None:

@@ -1,5 +1,6 @@
 """Conditions, counts and traffic for every state that a service can be in."""
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,22 @@ CRASHED: Manifest = {
         ]
     },
 }
+
+
+FORM: Manifest = {
+    "outcome": "Optimized", "nodeType": "Fast CPU, 2 threads", "mode": "fp32", "form": "fp32-passes",
+    "latencyPercent": 83, "reason": "fp32-passes is kept",
+}  # fmt: skip
+
+
+def stepping(**state: Any) -> Manifest:
+    """A pod whose step before the server is in a state."""
+    statuses = [{"name": "optimize", "state": state}]
+    return {"metadata": {"name": "x"}, "status": {"initContainerStatuses": statuses}}
+
+
+BUSY = stepping(running={"startedAt": NOW})
+OPTIMIZED = stepping(terminated={"exitCode": 0, "message": json.dumps({"optimization": {**FORM, "cached": True}})})
 
 
 def pod(revision: str = CURRENT, *, ready: bool = True, live: bool = True, manifest: Manifest | None = None) -> Pod:
@@ -100,6 +117,36 @@ STATES: dict[str, tuple[Slot | None, tuple[Pod, ...], dict[str, tuple[str, str]]
         SLOT,
         (pod(), pod(), pod(OLD)),
         {"Ready": ("False", "RollingOut"), "Progressing": ("True", "RollingOut")},
+    ),
+    "models are optimized": (
+        SLOT,
+        (pod(ready=False, manifest=BUSY), pod(ready=False)),
+        {
+            "Ready": ("False", "Optimizing"),
+            "Available": ("False", "NoPodServing"),
+            "ModelLoaded": ("Unknown", "Loading"),
+            "Progressing": ("True", "Optimizing"),
+        },
+    ),
+    "models are optimized while those before serve": (
+        SLOT,
+        (pod(ready=False, manifest=BUSY), pod(OLD), pod(OLD)),
+        {"Ready": ("False", "Optimizing"), "Available": ("True", "PodsServing")},
+    ),
+    "optimized, and now starting": (
+        SLOT,
+        (pod(ready=False, manifest=OPTIMIZED), pod(ready=False, manifest=OPTIMIZED)),
+        {"Ready": ("False", "PodsStarting")},
+    ),
+    "one more is optimized than is needed": (
+        SLOT,
+        (pod(), pod(), pod(ready=False, manifest=BUSY)),
+        {"Ready": ("True", "InferenceAnswered")},
+    ),
+    "one is optimized, another one's model is not there": (
+        SLOT,
+        (pod(ready=False, manifest=BUSY), pod(ready=False, manifest=CRASHED)),
+        {"Ready": ("False", "ModelNotFound")},
     ),
     "all answered, of the revision before": (
         replace(SLOT, revision=OLD),
@@ -178,6 +225,20 @@ def test_a_sentence_says_who_serves_while_something_is_wrong() -> None:
     assert message == "no such file; 2 pods of an earlier revision keep serving"
 
 
+def test_who_waits_for_an_optimization_is_told_how_many_are_at_it_and_who_serves() -> None:
+    _, pods, _ = STATES["models are optimized while those before serve"]
+    message = condition(told(SLOT, *pods), "Ready")["message"]
+    assert f"1 of 1 pod of revision {CURRENT} is at it, or waits for the result of another" in message
+    assert message.endswith("; 2 pods of an earlier revision keep serving")
+
+
+def test_what_came_of_an_optimization_is_shown_for_the_pods_of_this_revision() -> None:
+    entry = {**FORM, "pods": 2, "cached": 2}
+    optimized = pod(manifest=OPTIMIZED)
+    assert told(SLOT, optimized, optimized)["model"] == {"optimization": [entry]}
+    assert "model" not in told(SLOT, pod(), pod(OLD, manifest=OPTIMIZED), pod(live=False, manifest=OPTIMIZED))
+
+
 def test_a_suspended_service_says_so_and_what_to_do() -> None:
     suspended = services.service(having(suspend=True))
     status = told(replace(SLOT, replicas=0), service=suspended, least=0)
@@ -200,7 +261,7 @@ pods = st.lists(
         st.sampled_from([CURRENT, OLD]),
         ready=st.booleans(),
         live=st.booleans(),
-        manifest=st.sampled_from([CRASHED, {"metadata": {"name": "x"}}]),
+        manifest=st.sampled_from([CRASHED, BUSY, OPTIMIZED, {"metadata": {"name": "x"}}]),
     ),
     max_size=5,
 )
@@ -285,6 +346,7 @@ def test_a_refused_spec_keeps_what_was_said_of_the_pods_that_serve(slot: Slot | 
     assert reason(status, "Available") == reason(before, "Available")
     assert status["replicas"] == before["replicas"]
     assert status.get("traffic") == before.get("traffic")
+    assert status.get("model") == before.get("model")
     message = condition(status, "Ready")["message"]
     assert message.startswith(TERMINAL.message)
     assert ("of an earlier revision keep" in message) == (observed.serving > 0)

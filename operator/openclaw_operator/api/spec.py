@@ -3,16 +3,14 @@
 A group or field that does not work yet is reserved: it is refused with a sentence that says what to write instead.
 """
 
-import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from openclaw_operator.api import quantity
 from openclaw_operator.api.base import ApiModel, ReservedField, Rule, matches, reserved
-
-URI_SCHEMES = ("s3", "gs", "az", "http", "https", "file")
-_URI = f"^({'|'.join(URI_SCHEMES)})://.+"
+from openclaw_operator.api.optimize import Optimize
+from openclaw_operator.api.uri import readable
 
 
 def _int_or_string(value: object) -> str | int:
@@ -33,10 +31,6 @@ IntOrPercent = Annotated[int | str, BeforeValidator(_int_or_string), Field(json_
 OpenObject = Annotated[dict[str, JsonValue], Field(json_schema_extra={"preserve": True})]
 _PERCENT = "^([0-9]|[1-9][0-9]|100)%$"
 Seconds = Annotated[int, Field(ge=1, le=86400)]
-
-
-def _scheme_known(uri: str) -> bool:
-    return re.match(_URI, uri) is not None
 
 
 def _is_amount(value: int | str) -> bool:
@@ -76,25 +70,7 @@ class Model(ApiModel):
     """Inferences run before a pod counts as ready. Default: one."""
     precision: ReservedField = reserved("serve a model that already has the precision", kind="string")
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel=f"self.uri.matches('{_URI}')",
-            message=(
-                "uri must begin with one of "
-                + ", ".join(f"{scheme}://" for scheme in URI_SCHEMES)
-                + "; write for example s3://my-bucket/model.onnx"
-            ),
-            holds=lambda model: _scheme_known(model.uri),
-        ),
-        Rule(
-            cel="!self.uri.startsWith('file://') || self.uri.startsWith('file:///')",
-            message=(
-                "uri: a file needs an absolute path, file:///models/model.onnx; "
-                "file://./ is relative to the YAML and works in local mode only"
-            ),
-            holds=lambda model: not model.uri.startswith("file://") or model.uri.startswith("file:///"),
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = readable("uri", "model.onnx")
 
 
 class EnvVar(ApiModel):
@@ -162,7 +138,8 @@ class Runtime(ApiModel):
     """Which requests may share a run of the model."""
     grpc: bool | None = None
     """Whether pods answer gRPC as well, on port 8081 of the Service. Default: false."""
-    optimize: ReservedField = reserved("optimize the model before it is uploaded", kind="string")
+    optimize: Optimize | None = None
+    """Whether the model is made faster for the nodes that it runs on, before it is served. Default: it is not."""
 
 
 def _within_limits(resources: "Resources") -> bool:

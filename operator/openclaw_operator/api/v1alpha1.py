@@ -49,6 +49,45 @@ class TrafficShare(ApiModel):
     """Percent of the requests; all shares sum to 100."""
 
 
+class Optimization(ApiModel):
+    """What came of optimizing the model for the nodes of one kind."""
+
+    outcome: Literal["Optimized", "NothingFaster", "Failed"]
+    """Optimized: a faster form is served. NothingFaster: the model as it is, for nothing is faster. Failed: the model
+    as it is, since it could not be optimized."""
+    node_type: str = Field(max_length=200)
+    """Kind of the nodes: processor, what decides about speed of its instructions, and threads of one inference."""
+    mode: str = Field(max_length=16)
+    """What was asked for: fp32 or auto."""
+    form: str | None = Field(default=None, max_length=100)
+    """How the form that is served was made, as `openclaw optimize` calls it."""
+    precision: str | None = Field(default=None, max_length=16)
+    """Precision of that form."""
+    latency_percent: int | None = Field(default=None, ge=0)
+    """Latency of one inference, in percent of onnxruntime's default on the model as it was."""
+    accuracy: str | None = Field(default=None, max_length=200)
+    """Of a form of lower precision, what it reached on the samples that judge, as in top1 0.9990."""
+    nodes_before: int | None = Field(default=None, ge=0)
+    """Operators in the graph of the model as it was."""
+    nodes_after: int | None = Field(default=None, ge=0)
+    """Operators in the graph of the form."""
+    size_percent: int | None = Field(default=None, ge=0)
+    """Size of the form's file, in percent of the model's as it was."""
+    reason: str = Field(default="", max_length=1000)
+    """Why, in a sentence for people."""
+    pods: int = Field(default=0, ge=0)
+    """Pods of the current revision for which this holds."""
+    cached: int = Field(default=0, ge=0)
+    """Of these, how many found the result of another one."""
+
+
+class ModelStatus(ApiModel):
+    """What became of the model before it was served."""
+
+    optimization: list[Optimization] = Field(default_factory=list, max_length=16)
+    """What came of spec.runtime.optimize, one entry for each kind of nodes that the pods run on."""
+
+
 class InferenceServiceStatus(ApiModel):
     """What the operator observed."""
 
@@ -69,6 +108,8 @@ class InferenceServiceStatus(ApiModel):
     """Revision being served or rolled out."""
     traffic: list[TrafficShare] = Field(default_factory=list, json_schema_extra={"mapKeys": ["slot"]})
     """Which revision gets how many of the requests."""
+    model: ModelStatus | None = None
+    """What became of the model before it was served; only with spec.runtime.optimize."""
 
 
 class Metadata(ApiModel):

@@ -4,6 +4,7 @@ from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.names import Manifest
 from openclaw_operator.render.metadata import child
+from openclaw_operator.render.optimize import step_seconds
 from openclaw_operator.render.revision import Revision
 from openclaw_operator.render.server_config import startup_seconds
 
@@ -15,7 +16,7 @@ def deployment(service: InferenceService, revision: Revision, *, slot: str, repl
         # A new pod must answer before an old one goes.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "revisionHistoryLimit": 2,
-        "progressDeadlineSeconds": startup_seconds(service) + 60,
+        "progressDeadlineSeconds": step_seconds(service) + startup_seconds(service) + 60,
         "template": revision.template,
     }
     if replicas is not None:

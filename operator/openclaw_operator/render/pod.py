@@ -1,4 +1,6 @@
-"""The pod template: one container, restricted, with the probes that make Ready true."""
+"""The pod template: one container, restricted, with the probes that make Ready true; before it, where it is asked for,
+the step that optimizes the model.
+"""
 
 from typing import Any
 
@@ -7,12 +9,14 @@ from openclaw_operator.api.spec import Probe, Probes, Resources
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.config import Config
 from openclaw_operator.names import Manifest
-from openclaw_operator.render import server_config
+from openclaw_operator.render import optimize, server_config
 from openclaw_operator.render.merge import merged
 
 CONFIG_DIR = "/etc/openclaw"
 CACHE_DIR = "/var/cache/openclaw"
 USER = 65532
+
+_CONFIG = f"--config={CONFIG_DIR}/{server_config.FILE}"
 
 READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=3)
 LIVENESS = Probe(period_seconds=10, timeout_seconds=5, failure_threshold=6)
@@ -21,8 +25,12 @@ LIVENESS = Probe(period_seconds=10, timeout_seconds=5, failure_threshold=6)
 def pod_template(service: InferenceService, config: Config, *, slot: str, image: str, config_map: str) -> Manifest:
     """The template without its revision label, which is a hash of it.
 
-    A pure function of the service and of the image: nothing else of the operator's may reach it.
+    A pure function of the service, of the image, and of the settings meant for pods: nothing else may reach it.
+
+    Raises:
+        Terminal: the service asks for what cannot be rendered with these settings.
     """
+    step = optimize.wanted(service)
     spec: Manifest = {
         "serviceAccountName": service.metadata.name,
         "automountServiceAccountToken": False,
@@ -41,6 +49,7 @@ def pod_template(service: InferenceService, config: Config, *, slot: str, image:
             {"name": "config", "configMap": {"name": config_map}},
             {"name": "cache", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
+            *([{"name": optimize.VOLUME, "emptyDir": {}}] if step else []),
         ],
     }
     labels = {
@@ -50,6 +59,8 @@ def pod_template(service: InferenceService, config: Config, *, slot: str, image:
     own = {"metadata": {"labels": labels}, "spec": spec}
     given = service.spec.pod_template
     template = merged(own, given.model_dump(by_alias=True, exclude_none=True) if given else {})
+    if step:
+        template["spec"] = optimize.with_step(template["spec"], step, config, arguments=[_CONFIG])
     # The selector finds pods by these labels: a template that changed them would own pods it cannot see.
     template["metadata"]["labels"] |= labels
     return template
@@ -62,7 +73,7 @@ def _container(service: InferenceService, config: Config, *, image: str) -> Mani
         "name": names.CONTAINER,
         "image": image,
         "command": ["openclaw"],
-        "args": ["serve", f"--config={CONFIG_DIR}/{server_config.FILE}", *((runtime and runtime.args) or [])],
+        "args": ["serve", _CONFIG, *((runtime and runtime.args) or [])],
         "env": _environment(service),
         "ports": _ports(service),
         "resources": _resources(spec.resources, config),
@@ -75,6 +86,7 @@ def _container(service: InferenceService, config: Config, *, image: str) -> Mani
             {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
             {"name": "cache", "mountPath": CACHE_DIR},
             {"name": "tmp", "mountPath": "/tmp"},
+            *([optimize.mount()] if optimize.wanted(service) else []),
         ],
         **_probes(service),
     }
@@ -100,6 +112,8 @@ def answers_grpc(service: InferenceService) -> bool:
 def _environment(service: InferenceService) -> list[dict[str, Any]]:
     runtime = service.spec.runtime
     own = [{"name": "OPENCLAW_CACHE_DIR", "value": CACHE_DIR}]
+    if optimize.wanted(service):
+        own.append({"name": optimize.VARIABLE, "value": optimize.FOLDER})
     given = [env.model_dump(by_alias=True, exclude_none=True) for env in (runtime and runtime.env) or []]
     taken = {env["name"] for env in given}
     return [env for env in own if env["name"] not in taken] + given
