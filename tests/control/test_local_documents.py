@@ -34,6 +34,22 @@ def test_a_relative_uri_is_taken_from_the_folder_of_its_file() -> None:
     assert parent.manifest["spec"]["model"]["uri"] == "file:///other%20models/digits.onnx"
 
 
+def test_so_are_the_uris_of_what_optimizes_it() -> None:
+    optimize = "{mode: fp32, calibration: {uri: file://./samples.npz}, cacheUri: file://../shared}"
+    (document,) = parse(f"{SERVICE}  runtime: {{optimize: {optimize}}}\n", file=FILE)
+    assert document.manifest["spec"]["runtime"]["optimize"] == {
+        "mode": "fp32",
+        "calibration": {"uri": (FILE.parent / "samples.npz").as_uri()},
+        "cacheUri": (FILE.parent.parent / "shared").as_uri(),
+    }
+
+
+def test_a_bare_off_is_told_to_be_false() -> None:
+    assert "spec.runtime.optimize.mode: False: Input should be 'off'" in refusal(
+        f"{SERVICE}  runtime: {{optimize: {{mode: off}}}}\n"
+    )
+
+
 def test_other_uris_stay_as_they_are() -> None:
     (document,) = parse(SERVICE.replace("file://./digits.onnx", "s3://models/digits.onnx"), file=FILE)
     assert document.manifest["spec"]["model"]["uri"] == "s3://models/digits.onnx"

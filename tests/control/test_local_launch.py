@@ -96,3 +96,37 @@ def test_what_only_a_cluster_has_is_refused_by_its_name() -> None:
         launch(pod(), configs={}, room=ROOM, environment={}, port=1)
     with pytest.raises(RefusedError, match="only secretRef is known"):
         launched(pod(envFrom=[{"configMapRef": {"name": "settings"}}]))
+
+
+def with_step(**container: Any) -> Manifest:
+    """A pod with the step that optimizes, as the operator renders it."""
+    whole = pod()
+    server = whole["spec"]["containers"][0]
+    step = {
+        **server,
+        "name": "optimize",
+        "args": ["prepare", "--config=/etc/openclaw/server.json", "--folder=/var/lib/openclaw", "--cache=file:///c"],
+        "volumeMounts": [*server["volumeMounts"], {"name": "prepared", "mountPath": "/var/lib/openclaw"}],
+    }
+    whole["spec"]["initContainers"] = [step | container]
+    whole["spec"]["volumes"].append({"name": "prepared", "emptyDir": {}})
+    return whole
+
+
+def test_the_step_before_the_server_leaves_its_form_in_a_folder_of_the_pod() -> None:
+    plan = launch(with_step(), configs=CONFIGS, room=ROOM, environment={}, port=1, step=True)
+    volumes = ROOM.folder / "volumes"
+    assert plan.command[-4:] == (
+        "prepare",
+        f"--config={volumes}/config/server.json",
+        f"--folder={volumes}/prepared",
+        "--cache=file:///c",
+    )
+    assert volumes / "prepared" in plan.folders
+    assert plan.env["OPENCLAW_CACHE_DIR"] == str(ROOM.cache)
+    assert launched(with_step()).command[-2] == "serve"
+
+
+def test_no_other_container_runs_before_the_server() -> None:
+    with pytest.raises(RefusedError, match=r"remove fetch from spec.podTemplate"):
+        launched(with_step(name="fetch"))

@@ -89,3 +89,19 @@ def test_a_probe_has_kubernetes_defaults_for_what_it_leaves_out() -> None:
     container = {"livenessProbe": {"httpGet": {"path": "/live", "port": "http"}, "periodSeconds": 3}}
     assert Check.of(container, "livenessProbe") == Check("/live", 3.0, 1.0, 3, 1, 0.0)
     assert Check.of(container, "startupProbe") is None
+
+
+def test_the_step_before_the_server_is_reported_as_an_init_container() -> None:
+    spec = {**POD["spec"], "initContainers": [{"name": "optimize", "image": "optimizer"}]}
+    manifest = {**POD, "spec": spec}
+    ended = Ended(0, "done", NOW, LATER)
+
+    def status(step: Container) -> tuple[Manifest, str]:
+        told = pod_status(manifest, Container(), now=NOW, step=step)
+        (reported,) = told["initContainerStatuses"]
+        return reported["state"], next(each["status"] for each in told["conditions"] if each["type"] == "Initialized")
+
+    assert status(Container(running=NOW)) == ({"running": {"startedAt": NOW}}, "False")
+    state, initialized = status(Container(last=ended, completed=True))
+    assert (state["terminated"]["exitCode"], state["terminated"]["message"], initialized) == (0, "done", "True")
+    assert "initContainerStatuses" not in pod_status(POD, Container(), now=NOW)

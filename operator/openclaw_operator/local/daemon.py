@@ -40,7 +40,12 @@ class Daemon:
         self._port = port
         self._down = asyncio.Event()
         self._cluster = cluster = MemoryCluster(clock=clock)
-        config = Config(url_template=f"http://127.0.0.1:{port}/{{namespace}}/{{name}}", workers=4)
+        config = Config(
+            url_template=f"http://127.0.0.1:{port}/{{namespace}}/{{name}}",
+            # Where `openclaw optimize` keeps its results, too.
+            optimizer_cache_uri=(home.cache / "optimized").as_uri(),
+            workers=4,
+        )
         self._controller = Controller(cluster, config, clock=clock)
         self._gateway = Gateway(cluster, home.envoy, port=port, marker=home.folder)
         self._kubelet = Kubelet(cluster, home, router=self._gateway, clock=clock)

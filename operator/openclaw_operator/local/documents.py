@@ -17,6 +17,7 @@ from openclaw_operator.names import Key, Manifest
 
 DEFAULT_NAMESPACE = "default"
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_URIS = (("model", "uri"), ("runtime", "optimize", "calibration", "uri"), ("runtime", "optimize", "cacheUri"))
 _GIVEN_METADATA = ("name", "namespace", "labels", "annotations")
 
 
@@ -153,16 +154,22 @@ def _manifest(value: dict[str, Any], *, folder: Path) -> Manifest:
         given = {field: metadata[field] for field in _GIVEN_METADATA if metadata.get(field) is not None}
         kept = {"namespace": DEFAULT_NAMESPACE, **given}
     declared = {field: part for field, part in value.items() if field != "status"}
-    return {**declared, "metadata": kept, "spec": _with_absolute_uri(value.get("spec"), folder)}
+    return {**declared, "metadata": kept, "spec": _with_absolute_uris(value.get("spec"), folder)}
 
 
-def _with_absolute_uri(spec: Any, folder: Path) -> Any:
+def _with_absolute_uris(spec: Any, folder: Path) -> Any:
     """`file://./digits.onnx` is relative to the file that it is written in."""
-    match spec:
-        case {"model": {"uri": str(uri), **model}, **rest} if uri.startswith(("file://./", "file://../")):
-            absolute = (folder / uri.removeprefix("file://")).resolve().as_uri()
-            return {**rest, "model": {**model, "uri": absolute}}
+    for path in _URIS:
+        spec = _with_absolute(spec, path, folder=folder)
     return spec
+
+
+def _with_absolute(node: Any, path: tuple[str, ...], *, folder: Path) -> Any:
+    if path and isinstance(node, dict) and path[0] in node:
+        return {**node, path[0]: _with_absolute(node[path[0]], path[1:], folder=folder)}
+    if not path and isinstance(node, str) and node.startswith(("file://./", "file://../")):
+        return (folder / node.removeprefix("file://")).resolve().as_uri()
+    return node
 
 
 def _line(node: yaml.Node, path: Iterable[str | int]) -> int:

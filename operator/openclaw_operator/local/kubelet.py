@@ -17,7 +17,7 @@ from openclaw_operator.cluster.port import ApiError
 from openclaw_operator.local import podstatus
 from openclaw_operator.local.failures import RefusedError
 from openclaw_operator.local.home import Home
-from openclaw_operator.local.launch import Launch, Room, launch
+from openclaw_operator.local.launch import Launch, Room, launch, step_of
 from openclaw_operator.local.podstatus import Container, Ended, Waiting
 from openclaw_operator.local.probe import Check, verdicts
 from openclaw_operator.local.process import Process
@@ -105,6 +105,8 @@ class PodRun:
         self._pod = pod
         self._kubelet = kubelet
         self._container = Container()
+        self._step = Container() if step_of(pod) else None
+        """The state of the step before the server, where there is one; the server's turn comes once it completed."""
         metadata = pod["metadata"]
         self.name: str = metadata["name"]
         self._ref = Ref(names.POD.name, metadata["namespace"], self.name)
@@ -113,8 +115,21 @@ class PodRun:
             metadata["namespace"], metadata["labels"].get(names.SERVICE_LABEL, "none"), self.name
         )
 
+    @property
+    def _serves(self) -> bool:
+        """Whether it is the server's turn."""
+        return self._step is None or self._step.completed
+
+    @property
+    def _current(self) -> Container:
+        """The state of the container whose turn it is."""
+        return self._container if self._serves or self._step is None else self._step
+
     async def run(self) -> None:
-        """Starts the container again and again until the pod is to leave; then removes the pod."""
+        """Starts the container again and again until the pod is to leave; then removes the pod.
+
+        Before it the step, again and again until it succeeds.
+        """
         failures = 0
         try:
             while not self.leaving.is_set():
@@ -122,34 +137,40 @@ class PodRun:
                 ended = await self._attempt()
                 if self.leaving.is_set():
                     break
+                if not self._serves and ended and ended.exit_code == 0:
+                    self._report(replace(self._current, completed=True))
+                    failures = 0
+                    continue
                 ran = asyncio.get_running_loop().time() - began
                 failures = 1 if ran >= podstatus.BACKOFF_RESET else failures + 1
                 delay = podstatus.backoff(failures) if ended else _RETRY_SECONDS
                 if ended:
                     said = f"back-off {delay:.0f} s before the container is started again"
-                    self._report(replace(self._container, waiting=Waiting("CrashLoopBackOff", said)))
+                    self._report(replace(self._current, waiting=Waiting("CrashLoopBackOff", said)))
                 await self._sleep(delay)
                 if ended:
-                    self._container = replace(self._container, restarts=self._container.restarts + 1)
+                    self._keep(replace(self._current, restarts=self._current.restarts + 1))
         finally:
             self._kubelet.home.discard(self._room)
             await self._kubelet.cluster.delete(self._pod, grace=False)
 
     async def _attempt(self) -> Ended | None:
-        """Runs the container once. Returns how it ended; None where it could not be created."""
+        """Runs the container whose turn it is once. Returns how it ended; None where it could not be created."""
         # Free now, and taken by somebody else by the time the server binds it: then it ends and gets another one.
         port = _free_port()
         try:
-            self.process = process = await self._start(port)
+            process = await self._start(port)
         except RefusedError as refused:
-            self._report(replace(self._container, waiting=Waiting("CreateContainerConfigError", str(refused))))
+            self._report(replace(self._current, waiting=Waiting("CreateContainerConfigError", str(refused))))
             return None
         except OSError as error:
-            self._report(replace(self._container, waiting=Waiting("CreateContainerError", str(error))))
+            self._report(replace(self._current, waiting=Waiting("CreateContainerError", str(error))))
             return None
+        # What the step uses is not the service's load.
+        self.process = process if self._serves else None
         since = self._kubelet.clock()
-        fresh = Container(restarts=self._container.restarts, last=self._container.last)
-        self._report(replace(fresh, running=since, pid=process.pid, port=port))
+        fresh = Container(restarts=self._current.restarts, last=self._current.last)
+        self._report(replace(fresh, running=since, pid=process.pid, port=port if self._serves else 0))
         try:
             code = await self._supervise(process, port)
         finally:
@@ -165,7 +186,14 @@ class PodRun:
             for each in cluster.all(names.CONFIG_MAP.name)
             if each["metadata"]["namespace"] == namespace
         }
-        plan = launch(self._pod, configs=configs, room=self._room, environment=self._kubelet.environment, port=port)
+        plan = launch(
+            self._pod,
+            configs=configs,
+            room=self._room,
+            environment=self._kubelet.environment,
+            port=port,
+            step=not self._serves,
+        )
         await asyncio.to_thread(_furnish, plan, self._room)
         return await Process.start(plan.command, env=plan.env, cwd=self._room.folder, log=self._log)
 
@@ -189,7 +217,7 @@ class PodRun:
         """Ends the process: first no request reaches it any more, then it is asked to end."""
         hurried = self._kubelet.hurried
         if not hurried.is_set():
-            self._report(replace(self._container, ready=False, routed=False))
+            self._report(replace(self._current, ready=False, routed=False))
             await race(self._kubelet.router.settled(), hurried.wait())
         return await process.stop(
             grace=float(self._pod["spec"].get("terminationGracePeriodSeconds", 30)), hurry=hurried
@@ -197,6 +225,8 @@ class PodRun:
 
     async def _probe(self, port: int) -> str:
         """Makes the container started and ready, or not, as its probes say. Returns why it must be restarted."""
+        if not self._serves:
+            return await _never()
         spec = self._pod["spec"]["containers"][0]
         session = self._kubelet.session
         startup = Check.of(spec, "startupProbe")
@@ -219,8 +249,7 @@ class PodRun:
             async for verdict in verdicts(check, port, self._kubelet.session):
                 if verdict.passing is False:
                     return f"it is not alive: {verdict.detail}"
-        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        return await never
+        return await _never()
 
     async def _follow_readiness(self, check: Check | None, port: int) -> None:
         if check is None:
@@ -239,12 +268,19 @@ class PodRun:
         await self._kubelet.router.settled()
         self._report(replace(self._container, routed=True))
 
+    def _keep(self, container: Container) -> None:
+        """Takes a state as that of the container whose turn it is."""
+        if self._serves:
+            self._container = container
+        else:
+            self._step = container
+
     def _report(self, container: Container) -> None:
-        self._container = container
+        self._keep(container)
         known = self._kubelet.cluster.get(self._ref)
         if known is None or known["metadata"]["uid"] != self._pod["metadata"]["uid"]:
             return
-        status = podstatus.pod_status(known, container, now=self._kubelet.clock())
+        status = podstatus.pod_status(known, self._container, now=self._kubelet.clock(), step=self._step)
         try:
             self._kubelet.cluster.write_status(self._ref, status)
         except ApiError as error:
@@ -264,6 +300,11 @@ class PodRun:
                 await self.leaving.wait()
         except TimeoutError:
             return
+
+
+async def _never() -> str:
+    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 def _furnish(plan: Launch, room: Room) -> None:

@@ -56,10 +56,22 @@ class Launch:
     files: Mapping[Path, str]
 
 
+def step_of(pod: Manifest) -> dict[str, Any] | None:
+    """The init container that optimizes the model; None where there is none."""
+    before = pod["spec"].get("initContainers") or ()
+    return next((dict(each) for each in before if each["name"] == names.OPTIMIZE), None)
+
+
 def launch(
-    pod: Manifest, *, configs: Mapping[str, Manifest], room: Room, environment: Mapping[str, str], port: int
+    pod: Manifest,
+    *,
+    configs: Mapping[str, Manifest],
+    room: Room,
+    environment: Mapping[str, str],
+    port: int,
+    step: bool = False,
 ) -> Launch:
-    """What runs the pod's container on this machine.
+    """What runs the pod's container, or the step before it, on this machine.
 
     Args:
         pod: The pod.
@@ -67,11 +79,12 @@ def launch(
         room: Its folders.
         environment: The environment of the user, of which little is passed on.
         port: Port to listen on.
+        step: Whether it is the step that is to run.
 
     Raises:
         RefusedError: it needs something that exists only in a cluster.
     """
-    container = _container(pod)
+    container = _container(pod, step=step)
     volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
     places: dict[str, Path] = {}
     files: dict[Path, str] = {}
@@ -96,14 +109,16 @@ def launch(
     return Launch((*program, *arguments), env, (room.folder, *places.values()), files)
 
 
-def _container(pod: Manifest) -> dict[str, Any]:
+def _container(pod: Manifest, *, step: bool) -> dict[str, Any]:
     containers = pod["spec"]["containers"]
-    extra = [each["name"] for each in (*(pod["spec"].get("initContainers") or ()), *containers[1:])]
+    optimizes = step_of(pod)
+    before = [each for each in pod["spec"].get("initContainers") or () if each["name"] != names.OPTIMIZE]
+    extra = [each["name"] for each in (*before, *containers[1:])]
     if extra:
         raise RefusedError(
             f"local mode runs the container {names.CONTAINER} alone: remove {', '.join(extra)} from spec.podTemplate"
         )
-    return dict(containers[0])
+    return optimizes if step and optimizes else dict(containers[0])
 
 
 def _grpc(container: Mapping[str, Any]) -> dict[str, str]:

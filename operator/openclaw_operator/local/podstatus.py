@@ -1,8 +1,9 @@
-"""The status of a pod, from the state of its one container. Pure; shaped as a kubelet reports it."""
+"""A pod's status, from the states of its server and of the step before it. Pure; shaped as a kubelet reports it."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from openclaw_operator import names
 from openclaw_operator.names import Manifest
 
 FIRST_BACKOFF = 1.0
@@ -50,6 +51,7 @@ class Container:
         last: How it ended last.
         pid: The process, 0 while there is none.
         port: The port it listens on, 0 while there is none.
+        completed: Whether it has done what it was there for, and is not started again.
     """
 
     restarts: int = 0
@@ -61,6 +63,7 @@ class Container:
     last: Ended | None = None
     pid: int = 0
     port: int = 0
+    completed: bool = False
 
 
 def backoff(failures: int) -> float:
@@ -68,34 +71,28 @@ def backoff(failures: int) -> float:
     return float(min(FIRST_BACKOFF * 2 ** max(failures - 1, 0), MAX_BACKOFF))
 
 
-def pod_status(pod: Manifest, container: Container, *, now: str) -> Manifest:
+def pod_status(pod: Manifest, container: Container, *, now: str, step: Container | None = None) -> Manifest:
     """The status of `pod`.
 
     Args:
         pod: As it is known, with the status before.
         container: State of its container.
         now: RFC 3339 time for conditions that change.
+        step: State of the init container that optimizes the model; None where there is none.
     """
     before = {each["type"]: each for each in (pod.get("status") or {}).get("conditions") or []}
     unready = "" if container.ready else "ContainersNotReady"
     unrouted = unready or ("" if container.routed else "GatewayNotReady")
-    states = (("PodScheduled", ""), ("Initialized", ""), ("ContainersReady", unready), ("Ready", unrouted))
-    spec = pod["spec"]["containers"][0]
+    uninitialized = "" if step is None or step.completed else "ContainersNotInitialized"
+    states = (("PodScheduled", ""), ("Initialized", uninitialized), ("ContainersReady", unready), ("Ready", unrouted))
+    specs = [each for each in pod["spec"].get("initContainers") or () if each["name"] == names.OPTIMIZE]
+    steps = [_container_status(spec, step) for spec in specs if step]
     return {
         "phase": "Running" if container.running or container.last else "Pending",
         "podIP": "127.0.0.1",
         "conditions": [_condition(before.get(kind, {}), kind, reason=reason, now=now) for kind, reason in states],
-        "containerStatuses": [
-            {
-                "name": spec["name"],
-                "image": spec.get("image", ""),
-                "ready": container.ready,
-                "started": container.started,
-                "restartCount": container.restarts,
-                "state": _state(container),
-                "lastState": {"terminated": _terminated(container.last)} if container.last else {},
-            }
-        ],
+        **({"initContainerStatuses": steps} if steps else {}),
+        "containerStatuses": [_container_status(pod["spec"]["containers"][0], container)],
         "local": {"pid": container.pid, "port": container.port},
     }
 
@@ -108,7 +105,22 @@ def address(pod: Manifest) -> int | None:
     return (status.get("local") or {}).get("port") or None if ready and not leaving else None
 
 
+def _container_status(spec: Manifest, container: Container) -> Manifest:
+    last = {"terminated": _terminated(container.last)} if container.last and not container.completed else {}
+    return {
+        "name": spec["name"],
+        "image": spec.get("image", ""),
+        "ready": container.ready or container.completed,
+        "started": container.started,
+        "restartCount": container.restarts,
+        "state": _state(container),
+        "lastState": last,
+    }
+
+
 def _state(container: Container) -> dict[str, Any]:
+    if container.completed and container.last:
+        return {"terminated": _terminated(container.last)}
     if container.running:
         return {"running": {"startedAt": container.running}}
     waiting = {"reason": container.waiting.reason}

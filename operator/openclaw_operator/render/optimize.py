@@ -1,5 +1,6 @@
 """The init container that has a pod's model optimized before the server starts, and what the server is told of it."""
 
+from copy import deepcopy
 from typing import Any
 
 from openclaw_operator import names
@@ -61,7 +62,7 @@ def with_step(spec: Manifest, optimize: Optimize, config: Config, *, arguments: 
         "image": config.optimizer_image,
         "command": ["openclaw"],
         "args": ["prepare", *arguments, f"--folder={FOLDER}", *_arguments(optimize, config)],
-        **{field: server[field] for field in _SHARED if field in server},
+        **deepcopy({field: server[field] for field in _SHARED if field in server}),
     }
     step["volumeMounts"] = [
         {"name": VOLUME, "mountPath": FOLDER} if each.get("mountPath") == FOLDER else each
