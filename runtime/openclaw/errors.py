@@ -189,6 +189,7 @@ STARTUP_ERRORS: dict[str, type[StartupError]] = {
         ModelInvalid,
         ModelWarmupFailed,
         OutOfMemory,
+        DeviceUnavailable,
         ModelDownloadTimeout,
         ModelDownloadFailed,
     )
