@@ -67,7 +67,7 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
 async def operator(node: Node) -> AsyncIterator[Release]:
     """The chart, installed with images of this working tree, in a namespace that admits only restricted pods."""
     try:
-        await images.build_and_load(node, REPOSITORY)
+        await images.build_and_load(node, REPOSITORY, images.RUNTIME, images.OPERATOR)
     except MissingToolError as missing:
         _not_here(missing)
     await node.plane.kubectl("create", "namespace", release.NAMESPACE)
@@ -77,6 +77,16 @@ async def operator(node: Node) -> AsyncIterator[Release]:
     yield installed
     refused = installed.refused()
     assert not refused, f"the chart's rights do not cover what the operator asked for: {refused[:5]}"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def optimizer(node: Node) -> images.Image:
+    """The image of the step before a server: large, and so only there for those who need it."""
+    try:
+        await images.build_and_load(node, REPOSITORY, images.OPTIMIZER)
+    except MissingToolError as missing:
+        _not_here(missing)
+    return images.OPTIMIZER
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -23,11 +23,15 @@ class Image:
 
 RUNTIME = Image("localhost/openclaw-runtime")
 OPERATOR = Image("localhost/openclaw-operator")
+OPTIMIZER = Image("localhost/openclaw-optimizer")
+
+_TARGETS = {RUNTIME: "runtime", OPERATOR: "operator", OPTIMIZER: "optimizer"}
 
 
-async def build_and_load(node: Node, repository: Path) -> None:
-    """Build both images from `images/` and give them to the node."""
-    for image, target in ((RUNTIME, "runtime"), (OPERATOR, "operator")):
+async def build_and_load(node: Node, repository: Path, *images: Image) -> None:
+    """Build images from `images/` and give them to the node."""
+    for image in images:
+        target = _TARGETS[image]
         archive = await build_image(
             repository / "images" / "Dockerfile", str(image), context=repository, target=target, say=print
         )

@@ -9,7 +9,8 @@ from testcluster.audit import Request
 from testcluster.node import Node
 from testcluster.process import run
 
-from world.images import OPERATOR, RUNTIME
+from world.images import OPERATOR, OPTIMIZER, RUNTIME
+from world.store import BUCKET
 
 NAME = "openclaw"
 NAMESPACE = "openclaw-system"
@@ -23,6 +24,9 @@ VALUES = {
     "runtime.image.repository": RUNTIME.repository,
     "runtime.image.tag": RUNTIME.tag,
     "runtime.image.pullPolicy": "IfNotPresent",
+    "optimizer.image.repository": OPTIMIZER.repository,
+    "optimizer.image.tag": OPTIMIZER.tag,
+    "optimizer.cacheUri": f"s3://{BUCKET}/optimized",
 }
 """What this machine makes necessary: images that no registry has, and requests that many pods fit beside."""
 

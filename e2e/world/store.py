@@ -55,6 +55,10 @@ class Store:
         part.replace(target)
         return f"s3://{BUCKET}/{key}"
 
+    def keys(self, prefix: str) -> list[str]:
+        """The objects below a prefix, but not further down."""
+        return sorted(path.name for path in (self._folder / BUCKET / prefix).glob("*") if path.is_file())
+
     def sha256(self, key: str) -> str:
         """Digest of an object."""
         return hashlib.sha256((self._folder / BUCKET / key).read_bytes()).hexdigest()
