@@ -316,3 +316,26 @@ class TestClaimsInTheStore:
         assert found.number == 2
         found.fail("it fell over")
         assert self.claims(cache).contend(lambda: None, seconds=0) == Failure("it fell over")
+
+
+def test_lower_precision_is_kept_within_the_budget_and_told_with_what_it_reached(
+    s3: Any, pods: Any, cache: str, tmp_path: Path
+) -> None:
+    model = small.mlp(width=1024)
+    samples = np.random.default_rng(3).standard_normal((200, 16)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=samples)
+    data = s3.put(f"{tmp_path.name}/samples.npz", (tmp_path / "samples.npz").read_bytes())
+    pod = pods(uri=s3.put(f"{tmp_path.name}/mlp.onnx", model.SerializeToString()))
+    budget = "top1>=0.9,cosine>=0.98"
+    asked = ("--precision=auto", f"--calibration={data}", f"--accuracy-budget={budget}", f"--cache={cache}")
+    assert pod.run(*asked) == 0
+    told = pod.told()
+    print(told)
+    assert (told["outcome"], told["mode"]) == ("Optimized", "auto")
+    assert told["precision"] != "fp32"
+    assert told["latencyPercent"] < 90
+    assert told["sizePercent"] < 60
+    reached = dict(each.split() for each in told["accuracy"].split(", "))
+    assert float(reached["top1"]) >= 0.9
+    assert float(reached["cosine"]) >= 0.98
+    assert pod.form() is not None

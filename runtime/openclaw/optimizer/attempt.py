@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Does the job, and tells what came of it; ends with 0 unless that could not be told."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)-7s %(message)s", stream=sys.stderr)
+    # What the libraries do step by step is no news.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)-7s %(message)s", stream=sys.stderr)
     _die_first()
     job = Job.read(Path(sys.argv[1]))
     summary = attempted(job)
@@ -118,7 +119,7 @@ def _optimized(job: Job, claim: Claim, *, cache: Cache, key: str) -> Result:
                 calibration=job.calibration,
                 accuracy_budget=job.accuracy_budget,
                 threads=job.threads,
-                        time_limit=job.time_limit,
+                time_limit=job.time_limit,
                 cache=job.cache,
                 progress=watcher,
             )
