@@ -62,7 +62,7 @@ class ModelConfig(_Section):
 class ServerOptions(_Section):
     """Where the server listens, how much it runs at once, what clients may do, and how it stops.
 
-    ``None`` threads: by cores. ``None`` gRPC port: no gRPC.
+    ``None`` threads: by cores. ``None`` device: the CPU. ``None`` gRPC port: no gRPC.
     """
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -70,6 +70,7 @@ class ServerOptions(_Section):
     host: Annotated[str, Field(min_length=1)] = "0.0.0.0"
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|gpu|npu|cpu|[0-9]{1,4})$")] | None = None
     max_request_bytes: Annotated[int, Field(ge=1, le=4 * GIB)] = 64 * MIB
     max_inference_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     model_control: bool = False

@@ -40,6 +40,7 @@ FULL = {
         "host": "127.0.0.1",
         "workers": 1,
         "threads": None,
+        "device": "auto",
         "maxRequestBytes": 100,
         "maxInferenceSeconds": 10,
         "modelControl": True,

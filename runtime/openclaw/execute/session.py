@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,18 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from openclaw.devices.assigning import Assignment
 from openclaw.devices.cpu import Grant, default_threads, read_grant
-from openclaw.errors import InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.errors import DeviceUnavailable, InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.execute import engines
 from openclaw.execute.bound import Bound
+from openclaw.execute.providing import open_on
 from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
 from openclaw.graph import bfloat16
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
+from openclaw.memory.arena import Arena, ShrinkingRuns, arena_of
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.generic]
 
@@ -31,17 +38,31 @@ class Model:
         signature: inputs and outputs in the Open Inference Protocol's words.
         datatypes: of every output, by its name.
         threads: threads that one inference may use.
+        engine: what runs it; see ``execute.engines``.
+        device: where it was assigned to; None: nowhere, so to the CPU.
     """
 
-    def __init__(self, session: Any, *, name: str, threads: int) -> None:
+    def __init__(
+        self,
+        session: Any,
+        *,
+        name: str,
+        threads: int,
+        engine: str = engines.OWN,
+        device: Assignment | None = None,
+        arena: Arena | None = None,
+    ) -> None:
         self.name = name
+        self.device = device
         self.threads = threads
+        self.engine = engine
         self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
         self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
         self._outputs = tuple(self.datatypes)
         self._session = session
-        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else session.run
+        runs = session if arena is None else ShrinkingRuns(session, arena)
+        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else runs.run
 
     @classmethod
     def from_file(
@@ -52,8 +73,10 @@ class Model:
         threads: int | None = None,
         grant: Grant | None = None,
         source: str | None = None,
+        device: Assignment | None = None,
+        arena: Arena | None = None,
     ) -> Model:
-        """Loads an ONNX file.
+        """Loads an ONNX file, to run on the engine that it names if that is installed.
 
         Args:
             path: the file.
@@ -61,14 +84,27 @@ class Model:
             threads: for one inference, by default the whole cores this process is granted.
             grant: what this process is granted.
             source: what errors call the file, when it is a copy of what the user named.
+            device: where it runs, by default the CPU.
+            arena: onnxruntime's memory for activations on the CPU, by default as it comes.
 
         Raises:
-            ModelNotFound, ModelInvalid, OutOfMemory: with the sentence a user needs.
+            ModelNotFound, ModelInvalid, OutOfMemory, DeviceUnavailable: with the sentence a user needs.
         """
         grant = grant or read_grant()
-        threads = threads or default_threads(grant.cores)
+        threads = threads or (device.threads if device else default_threads(grant.cores))
         _check_fits(path, grant)
-        return cls(_open_session(path, threads, source=source or path.name), name=name or path.stem, threads=threads)
+        source = source or path.name
+        elsewhere = device if device and not device.on_cpu else None
+        engine = engines.OWN if elsewhere else engines.usable(engines.named_by(path), source=source)
+        try:
+            session = _open_session(path, threads, source=source, engine=engine, device=elsewhere, arena=arena)
+        except ModelInvalid as error:
+            if engine == engines.OWN:
+                raise
+            log.warning("%s cannot be run by %s, so onnxruntime runs it: %s", source, engine, error)
+            engine = engines.OWN
+            session = _open_session(path, threads, source=source, engine=engine, arena=arena)
+        return cls(session, name=name or path.stem, threads=threads, engine=engine, device=device, arena=arena)
 
     def run(self, inputs: Mapping[str, npt.ArrayLike], *, outputs: Iterable[str] | None = None) -> dict[str, Array]:
         """Runs one inference.
@@ -128,8 +164,12 @@ class Model:
             raise InferenceFailed(f"the model failed: {_brief(error)}") from error
         return results
 
-    def bind(self, arrays: Mapping[str, Array]) -> Bound:
+    def bind(self, arrays: Mapping[str, Array], *, most: int = 1) -> Bound:
         """Memory for inferences on inputs of these shapes, all of numbers but BF16; infers once to know the outputs'.
+
+        Args:
+            arrays: of one request.
+            most: requests that may be inferred together; above 1 only for a model whose rows are independent.
 
         Raises:
             RequestError: as :meth:`infer`.
@@ -137,7 +177,11 @@ class Model:
         inputs = {name: np.array(array, order="C") for name, array in arrays.items()}
         results = self.infer(self._outputs, inputs)
         outputs = {name: np.array(array, order="C") for name, array in zip(self._outputs, results, strict=True)}
-        return Bound(self._session, inputs, outputs)
+        if most > 1:
+            inputs, outputs = (
+                {name: np.concatenate([array] * most) for name, array in each.items()} for each in (inputs, outputs)
+            )
+        return Bound(self._session, inputs, outputs, most=most)
 
 
 def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:
@@ -181,7 +225,9 @@ def _check_fits(path: Path, grant: Grant) -> None:
         )
 
 
-def _open_session(path: Path, threads: int, *, source: str) -> Any:
+def _open_session(
+    path: Path, threads: int, *, source: str, engine: str, device: Assignment | None = None, arena: Arena | None = None
+) -> Any:
     # It would leave a device identifier in the user's home.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -191,7 +237,13 @@ def _open_session(path: Path, threads: int, *, source: str) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if device is not None:
+            return open_on(device, path, options)
+        providers = engines.add_to(options, engine, threads=threads)
+        with arena_of(options, arena):
+            return onnxruntime.InferenceSession(path, options, providers=providers)
+    except DeviceUnavailable:
+        raise
     except MemoryError as error:
         raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
     except Exception as error:

@@ -49,6 +49,7 @@ _OPTIONS = {
     "accuracy_budget": "--accuracy-budget",
     "cache": "--cache",
     "calibration": "--calibration",
+    "engines": "--engine",
     "metric": "--metric",
     "only": "--only",
     "precision": "--precision",
@@ -92,6 +93,12 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
 @click.option("--threads", type=int, help="Threads of one inference. [default: the cores of this process]")
 @click.option("--time-limit", type=float, default=110.0, show_default=True, help="Seconds it may take; see the docs.")
 @click.option("--only", multiple=True, metavar="RECIPE", help="Try this recipe; may be given several times.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    help="Try this engine; may be repeated. [default: all installed; of fp32 onnxruntime]",
+)
 @click.option("--cache", metavar="DIR|URI|off", help="Earlier results. [default: optimized/ in OPENCLAW_CACHE_DIR]")
 @click.option(
     "--report", "report_file", metavar="R.json", type=click.Path(path_type=Path), help="Everything found out."

@@ -17,7 +17,9 @@ import onnx
 import onnxruntime
 
 from openclaw.errors import InferenceFailed, ModelInvalid
+from openclaw.execute import engines
 from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
+from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import Signature, read_signature
 from openclaw.optimizer.recipe import Feed
 
@@ -49,7 +51,7 @@ class Engine:
 
 
 def open_engine(model: onnx.ModelProto | Path, threads: int) -> Engine:
-    """Loads a model as onnxruntime's defaults do, all optimizations on.
+    """Loads a model as onnxruntime's defaults do, all optimizations on; on the engine that the model names.
 
     Raises:
         ModelInvalid: onnxruntime cannot run it, or an input or output is no tensor.
@@ -69,10 +71,15 @@ def open_session(model: onnx.ModelProto | Path, threads: int) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         given = str(model) if isinstance(model, Path) else model.SerializeToString()
-        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        providers = engines.add_to(options, engines.engine_of(_properties(model)), threads=threads)
+        return onnxruntime.InferenceSession(given, options, providers=providers)
     except Exception as error:
         # As above: anything may come out of a parser, an allocator or a kernel's constructor.
         raise ModelInvalid(f"onnxruntime {onnxruntime.__version__} cannot run it: {brief(error)}") from error
+
+
+def _properties(model: onnx.ModelProto | Path) -> dict[str, str]:
+    return read_properties(model) if isinstance(model, Path) else {one.key: one.value for one in model.metadata_props}
 
 
 def brief(error: Exception) -> str:

@@ -30,6 +30,7 @@ def optimize(
     target_latency: float | None = None,
     threads: int | None = None,
     only: Sequence[str] = (),
+    engines: Sequence[str] = (),
     time_limit: float = options.TIME_LIMIT,
     cache: str | Path | None = None,
     progress: Watcher | None = None,
@@ -50,6 +51,8 @@ def optimize(
         target_latency: seconds; the most exact form that meets it is taken.
         threads: that one inference may use; by default the whole cores granted to this process.
         only: names of recipes to try, by default all.
+        engines: to try, of ``onnxruntime``, ``openvino``, ``cuda``, ``tensorrt``; by default all that are installed,
+            or with ``fp32`` onnxruntime alone.
         time_limit: seconds; when most of them are gone no further recipe is begun, but one of lower precision in any
             case. ``math.inf``: try all.
         cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
@@ -69,6 +72,7 @@ def optimize(
         shapes=shapes,
         target_latency=target_latency,
         only=only,
+        engines=engines,
         time_limit=time_limit,
     )
     store = None if cache is None else Cache(cache)

@@ -34,6 +34,7 @@ class Options:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     target_latency: float | None = None
     only: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
     time_limit: float = TIME_LIMIT
     seed: int = SEED
 
@@ -61,6 +62,7 @@ class Options:
             "shapes": {name: list(shape) for name, shape in (self.shapes or {}).items()},
             "target_latency": self.target_latency,
             "only": sorted(self.only),
+            "engines": sorted(self.engines),
             "time_limit": str(self.time_limit),
             "seed": self.seed,
         }
@@ -75,6 +77,7 @@ def checked(
     shapes: Mapping[str, Sequence[int]] | None,
     target_latency: float | None,
     only: Sequence[str],
+    engines: Sequence[str] = (),
     time_limit: float = TIME_LIMIT,
 ) -> Options:
     """The options of ``optimize``'s arguments; raises ConfigInvalid for what cannot be."""
@@ -94,6 +97,7 @@ def checked(
         shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
         target_latency=target_latency,
         only=tuple(only),
+        engines=tuple(engines),
         time_limit=time_limit,
     )
 

@@ -15,7 +15,7 @@ class Watcher(Protocol):
     """Is told of the steps of an optimization."""
 
     def expect(self, steps: int) -> None:
-        """So many candidates will be tried."""
+        """So many more candidates will be tried."""
 
     def now(self, doing: str) -> None:
         """This began."""
@@ -44,8 +44,8 @@ class Lines:
         self._stream, self._done, self._steps = stream, 0, 0
 
     def expect(self, steps: int) -> None:
-        """Counts from here."""
-        self._steps = steps
+        """Counts to so many more."""
+        self._steps += steps
 
     def now(self, doing: str) -> None:
         """Nothing: a log needs no intermediate steps."""
@@ -61,12 +61,13 @@ class Bar:
     """A bar that moves, and above it a line for every candidate."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        self._progress, self._steps = progress, 0
         self._task: TaskID = progress.add_task("reading the model", total=None)
 
     def expect(self, steps: int) -> None:
-        """Gives the bar its length."""
-        self._progress.update(self._task, total=steps)
+        """Makes the bar so much longer."""
+        self._steps += steps
+        self._progress.update(self._task, total=self._steps)
 
     def now(self, doing: str) -> None:
         """Shows it beside the bar."""

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from openclaw.execute.engines import OWN
+
 Feed = Mapping[str, npt.NDArray[np.generic]]
 """One run's inputs: an array for every input of the model, by its name."""
 
@@ -69,9 +71,11 @@ class Recipe:
         precision: ``fp32``, ``int8``, ``int4`` or ``bf16``.
         make: builds the form; raises ``NotApplicable`` with the reason where it does not fit this model or machine.
         needs_calibration: whether it is out of reach without calibration feeds.
+        engine: what the form runs on.
     """
 
     name: str
     precision: str
     make: Callable[[Material, Judge], Made]
     needs_calibration: bool = False
+    engine: str = OWN

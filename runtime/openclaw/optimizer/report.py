@@ -60,6 +60,7 @@ class Candidate(_Part):
     Attributes:
         name: of the recipe.
         precision: of its arithmetic.
+        engine: what it ran on.
         outcome: what became of it.
         reason: why, in a sentence.
         form: what it made, if it came so far.
@@ -71,6 +72,7 @@ class Candidate(_Part):
 
     name: str
     precision: str
+    engine: str = "onnxruntime"
     outcome: Literal["kept", "refused", "not applicable"]
     reason: str
     form: Form | None = None

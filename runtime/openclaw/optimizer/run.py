@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from openclaw.errors import ConfigInvalid, InferenceFailed, ModelInvalid, NotApplicable
-from openclaw.optimizer import bench, candidates, feeds, trial
+from openclaw.optimizer import bench, candidates, engines, feeds, trial
 from openclaw.optimizer import calibration as data
 from openclaw.optimizer import source as sources
 from openclaw.optimizer.bench import Bench
@@ -43,8 +43,13 @@ class Run:
     """One optimization of ``source``; :meth:`result` runs it."""
 
     def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher, start: float) -> None:
-        """``start``: when the time limit began, by ``time.perf_counter``: reading the model is part of it."""
+        """``start``: when the time limit began, by ``time.perf_counter``: reading the model is part of it.
+
+        Raises:
+            ConfigInvalid: an engine that was asked for is not installed.
+        """
         self._source, self._options, self._machine, self._watcher = source, options, machine, watcher
+        self._engines = engines.chosen(options.engines, precision=options.precision)
         self._notes: list[str] = []
         self._start = start
 
@@ -144,7 +149,16 @@ class Run:
     def _tried(self, recipes: Sequence[Recipe], base: Bench, folder: Path) -> Result:
         material = self._material(base, folder)
         trials: list[Trial] = []
-        known = {trial.form_of(self._source.model).sha256: "the exported one"}
+        self._try(recipes, material, base=base, trials=trials)
+        for engine in self._engines:
+            forms = tuple(engines.recipes(engine, self._source.model, trials))
+            self._try(forms, material, base=base, trials=trials)
+        return self._selected(trials, base)
+
+    def _try(self, recipes: Sequence[Recipe], material: Material, *, base: Bench, trials: list[Trial]) -> None:
+        """Tries the recipes one after the other, and adds to the trials."""
+        known = {one.form.sha256: one.recipe.name for one in reversed(trials) if one.form is not None}
+        known[trial.form_of(self._source.model).sha256] = "the exported one"
         self._watcher.expect(len(recipes))
         for recipe in recipes:
             self._watcher.now(recipe.name)
@@ -161,7 +175,6 @@ class Run:
                 known.setdefault(one.form.sha256, recipe.name)
             trials.append(one)
             self._watcher.finished(_line(one))
-        return self._selected(trials, base)
 
     def _late(self, recipe: Recipe, trials: Sequence[Trial]) -> str | None:
         """Why no further recipe is begun, or None: what is left of the time belongs to the final.
@@ -305,7 +318,7 @@ def _settled(one: Trial, kept: Trial | None) -> tuple[Outcome, str]:
         how = "faster beyond the noise" if one.ratio.faster else "not slower, and lossless"
         return "kept", f"{how}: {_gain(one)}"
     if not one.ratio.faster:
-        return "refused", f"not faster beyond the noise: {_gain(one)}"
+        return "refused", f"{'it is slower' if one.ratio.slower else 'not faster beyond the noise'}: {_gain(one)}"
     if kept is None:
         return "refused", f"{_gain(one)}; the default meets the target latency without any loss"
     if kept.loss < one.loss:

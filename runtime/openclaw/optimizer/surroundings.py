@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.devices.instructions import read_instructions, read_processor
@@ -15,6 +17,8 @@ OPTIMIZER = 2
 """Raised whenever the same options could give another result; older entries of the cache are then passed over."""
 
 _PACKAGES = ("onnxruntime", "onnx", "onnx-ir", "onnxscript", "numpy")
+_ENGINES = ("onnxruntime-ep-openvino", "onnxruntime-gpu")
+"""Packages that bring engines, and need not be there."""
 
 
 def read_machine(threads: int | None, grant: Grant | None = None) -> Machine:
@@ -38,4 +42,11 @@ def read_versions() -> dict[str, str]:
         "optimizer": str(OPTIMIZER),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
+        **dict(_installed(_ENGINES)),
     }
+
+
+def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)

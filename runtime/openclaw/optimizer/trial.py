@@ -13,12 +13,14 @@ from typing import Literal
 import onnx
 
 from openclaw.errors import ModelInvalid, NotApplicable, OpenClawError
+from openclaw.execute.engines import OWN
 from openclaw.optimizer import report, selection, timing
 from openclaw.optimizer.accuracy import Verdict
 from openclaw.optimizer.bench import Bench
 from openclaw.optimizer.contents import count_nodes
 from openclaw.optimizer.engine import Engine, brief, open_engine
 from openclaw.optimizer.recipe import Made, Material, Recipe
+from openclaw.optimizer.rehearsal import rehearse
 from openclaw.optimizer.source import MAX_BYTES, check, in_order
 
 Outcome = Literal["kept", "refused", "not applicable"]
@@ -120,6 +122,9 @@ def _make(trial: Trial, material: Material, bench: Bench, *, known: Mapping[str,
         raise NotApplicable(f"it made the same model as {same}")
     try:
         check(trial.made.model, "what it made")
+        if trial.recipe.engine != OWN:
+            feeds = (*bench.probes.feeds, *bench.timed)
+            rehearse(trial.made.model, feeds, threads=bench.threads, folder=material.folder)
         trial.engine = open_engine(trial.made.model, bench.threads)
     except ModelInvalid as error:
         raise Refused(str(error)) from error
@@ -228,6 +233,7 @@ def entry(trial: Trial, bench: Bench) -> report.Candidate:
     return report.Candidate(
         name=trial.recipe.name,
         precision=trial.recipe.precision,
+        engine=trial.recipe.engine,
         outcome=trial.outcome,
         reason=trial.reason,
         form=trial.form,

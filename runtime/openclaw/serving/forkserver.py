@@ -8,7 +8,8 @@ copied only where somebody writes (fork(2)). So nothing here starts a thread or 
 one thread that forks, and a lock held by any other would stay held for ever.
 
 That is also why a session whose inferences take several threads is not loaded here but in each worker: its
-threads would be missing there.
+threads would be missing there. So are those of any engine but onnxruntime's own kernels, whose threads are its own
+affair, and of any device but the CPU, whose driver a forked process cannot use.
 
 Over the control socket (one message each, so nothing is ever read in halves):
 
@@ -27,22 +28,26 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from openclaw.config import ServerConfig, parse
 from openclaw.errors import StartupError
+from openclaw.execute.engines import OWN, named_by
 from openclaw.serving import logs
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.loading import Loaded, load_local, threads_of
 from openclaw.serving.process import leave
 from openclaw.serving.termination import failure_line
 from openclaw.serving.worker import run_worker
+from openclaw.storage.uri import parse as parse_uri
 
 MESSAGE_BYTES = 8192
 
 
 def shares_sessions(config: ServerConfig) -> bool:
-    """Whether workers can share what was loaded before they were forked."""
-    return threads_of(config) == 1
+    """Whether workers can share what was loaded before they were forked; the models are local files by now."""
+    own = (named_by(Path(parse_uri(model.uri).path)) == OWN for model in config.all_models)
+    return threads_of(config) == 1 and config.server.device in (None, "cpu") and all(own)
 
 
 class ForkServer:

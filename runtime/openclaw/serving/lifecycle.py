@@ -117,7 +117,8 @@ class Loader:
             await served.measure()
 
     async def _load(self, model: ModelConfig, path: Path) -> Loaded:
-        return await in_thread(load, model, path, threads=threads_of(self._config))
+        device = self._config.server.device
+        return await in_thread(load, model, path, threads=threads_of(self._config), device=device)
 
 
 def _shown(config: ServerConfig) -> str:

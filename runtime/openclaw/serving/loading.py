@@ -10,6 +10,7 @@ from pathlib import Path
 from openclaw.config import ModelConfig, ServerConfig
 from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import OutOfMemory, StartupError
+from openclaw.execute.placed import open_model
 from openclaw.execute.session import Model
 from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
 from openclaw.serving.batching.settings import BatchingSettings
@@ -57,24 +58,26 @@ def check_room(path: Path, room: int | None) -> None:
         )
 
 
-def load(config: ModelConfig, path: Path, *, threads: int) -> Loaded:
+def load(config: ModelConfig, path: Path, *, threads: int, device: str | None = None) -> Loaded:
     """Loads and warms up, where there is one the form that was prepared; takes as long as the model needs.
 
     Raises:
         StartupError: the model cannot be loaded, or fails.
     """
     began = time.perf_counter()
-    model = _prepared(config, path, threads=threads) or _warm(config, path, threads=threads)
+    model = _prepared(config, path, threads=threads, device=device) or _warm(
+        config, path, threads=threads, device=device
+    )
     return Loaded(config, model, seconds=time.perf_counter() - began)
 
 
-def _prepared(config: ModelConfig, path: Path, *, threads: int) -> Model | None:
+def _prepared(config: ModelConfig, path: Path, *, threads: int, device: str | None) -> Model | None:
     """The faster form of this very file; None where there is none, or none that can be served here."""
     form = form_of(Path(config.prepared), path) if config.prepared else None
     if form is None:
         return None
     try:
-        model = _warm(config, form, threads=threads)
+        model = _warm(config, form, threads=threads, device=device)
     except StartupError as error:
         # Another version of onnxruntime may have made it.
         log.warning("the optimized form of %s is not served, but the model itself: %s", config.name, error)
@@ -83,9 +86,11 @@ def _prepared(config: ModelConfig, path: Path, *, threads: int) -> Model | None:
     return model
 
 
-def _warm(config: ModelConfig, path: Path, *, threads: int) -> Model:
-    model = Model.from_file(path, name=config.name, threads=threads, source=str(parse(config.uri)))
-    log.info("loaded %s with %d thread(s)", path, model.threads)
+def _warm(config: ModelConfig, path: Path, *, threads: int, device: str | None) -> Model:
+    model = open_model(path, device=device, name=config.name, threads=threads, source=str(parse(config.uri)))
+    if model.device:
+        log.info("%s runs on %s with %s", config.name, model.device.device.title, model.device.provider)
+    log.info("loaded %s with %d thread(s) of %s", path, model.threads, model.engine)
     warm_up(model, config.warmup.requests)
     return model
 
@@ -99,7 +104,9 @@ def measured(loaded: Loaded) -> Loaded:
 def load_local(config: ServerConfig) -> list[Loaded]:
     """Loads and measures every model of a server, all of them local files by now. Raises StartupError."""
     threads = threads_of(config)
-    return [measured(load(model, Path(parse(model.uri).path), threads=threads)) for model in config.all_models]
+    device = config.server.device
+    paths = [(model, Path(parse(model.uri).path)) for model in config.all_models]
+    return [measured(load(model, path, threads=threads, device=device)) for model, path in paths]
 
 
 def settings_of(config: ModelConfig) -> BatchingSettings:

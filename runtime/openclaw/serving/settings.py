@@ -24,6 +24,7 @@ _OPTIONS = {
     "grpc_port": ("server", "grpcPort"),
     "host": ("server", "host"),
     "threads": ("server", "threads"),
+    "device": ("server", "device"),
     "workers": ("server", "workers"),
     "max_request_bytes": ("server", "maxRequestBytes"),
     "model_control": ("server", "modelControl"),

@@ -1,0 +1,45 @@
+"""A model on a device: the one that was assigned, named, or found to suit best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openclaw.devices.assigning import Assignment, assigned, carried_out
+from openclaw.execute.session import Model
+
+
+def open_model(
+    path: Path,
+    *,
+    device: Assignment | str | int | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    source: str | None = None,
+) -> Model:
+    """Loads an ONNX file on a device.
+
+    Args:
+        path: the file.
+        device: an assignment, a device's number, ``auto``, ``gpu``, ``npu`` or ``cpu``; None: the CPU, not asked for.
+        name: as :meth:`Model.from_file` takes it.
+        threads: for one inference, by default those of the assignment.
+        source: what errors call the file.
+
+    Raises:
+        StartupError: the model cannot be loaded, or no device can take it.
+    """
+    if device is None:
+        return Model.from_file(path, name=name, threads=threads, source=source)
+
+    def on(assignment: Assignment) -> Model:
+        return Model.from_file(path, name=name, threads=threads, source=source, device=assignment)
+
+    return carried_out(assigned(device, memory=_least_memory(path)), on)
+
+
+def _least_memory(path: Path) -> int:
+    """A model needs at least its weights; how much more, only running it tells."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

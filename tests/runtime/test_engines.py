@@ -1,0 +1,80 @@
+"""Models that name the engine which they run on."""
+
+import logging
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import openclaw
+from openclaw.execute import engines
+
+ROWS = np.random.default_rng(5).standard_normal((3, 64)).astype(np.float32)
+HAS_WHEEL = platform.machine() == "x86_64" and platform.system() == "Linux"
+
+
+def naming(path: Path, engine: str, folder: Path) -> Path:
+    """A copy of a model that names an engine."""
+    model = onnx.load(path)
+    helper.set_model_props(model, {engines.PROPERTY: engine})
+    copy = folder / f"{path.stem}-{engine}.onnx"
+    onnx.save(model, copy)
+    return copy
+
+
+def test_onnxruntimes_own_kernels_are_always_there_and_openvino_where_its_plugin_is() -> None:
+    assert engines.installed()[0] == engines.OWN
+    assert (engines.OPENVINO in engines.installed()) == HAS_WHEEL
+
+
+def test_a_model_runs_on_the_engine_that_it_names_with_the_same_answers(models: Any, tmp_path: Path) -> None:
+    plain = openclaw.load(models.digits())
+    named = openclaw.load(naming(models.digits(), "openvino", tmp_path))
+    assert plain.engine == "onnxruntime"
+    assert named.engine == ("openvino" if HAS_WHEEL else "onnxruntime")
+    np.testing.assert_allclose(named.run({"image": ROWS})["scores"], plain.run({"image": ROWS})["scores"], rtol=1e-4)
+
+
+def test_a_model_that_names_an_engine_which_is_not_there_runs_on_onnxruntime_and_the_log_says_so(
+    models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = openclaw.load(naming(models.digits(), "tensorrt", tmp_path))
+    assert model.engine == "onnxruntime"
+    assert "digits-tensorrt.onnx is fastest on tensorrt, which is not installed" in caplog.text
+    assert model.run({"image": ROWS})["scores"].shape == (3, 10)
+
+
+def test_a_damaged_model_that_names_an_engine_is_refused_for_its_damage(models: Any, tmp_path: Path) -> None:
+    path = naming(models.digits(), "openvino", tmp_path)
+    model = onnx.load(path)
+    model.graph.node[0].op_type = "Nothing"
+    onnx.save(model, path)
+    with pytest.raises(openclaw.ModelInvalid, match="Nothing"):
+        openclaw.load(path)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_server_answers_from_the_engine_that_its_model_names(
+    models: Any, start_server: Callable[..., Any], tmp_path: Path, workers: int
+) -> None:
+    path = naming(models.digits(), "openvino", tmp_path)
+    server = start_server(path, "--name", "digits", "--workers", workers, "--threads", 1, "--drain-delay", 0)
+    server.wait_ready()
+    request = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [3, 64], "data": ROWS.ravel().tolist()}]}
+    async with (
+        aiohttp.ClientSession(server.url) as client,
+        client.post("/v2/models/digits/infer", json=request) as answer,
+    ):
+        document = await answer.json()
+    expected = openclaw.load(models.digits()).run({"image": ROWS})["scores"]
+    np.testing.assert_allclose(document["outputs"][0]["data"], expected.ravel(), rtol=1e-4)
+    assert server.stop() == 0
+    assert ("thread(s) of openvino" in server.log) == HAS_WHEEL
+    assert "Traceback" not in server.log
