@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,23 @@ from onnx import TensorProto, helper
 
 from openclaw.config import ModelConfig
 from openclaw.execute.session import Model
+from openclaw.serving.batching.layout import Layout
 from openclaw.serving.batching.measuring import ModelProfile
 from openclaw.serving.batching.profile import Point, Profile
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.exchange import Exchange, open_inference
-from openclaw.serving.http.messages import Answer, Request
+from openclaw.serving.http.messages import Answer, Request, Soon
 from openclaw.serving.inference import InferRequest, RequestedOutput, Tensor
 from openclaw.serving.loading import Loaded
 from openclaw.serving.protocol import encode_request
 from openclaw.serving.served import Served
-from openclaw.serving.shortcut import MAX_BYTES, MAX_SHAPES
+from openclaw.serving.shortcut import MAX_BYTES, MAX_SHAPES, MOST
 from openclaw.serving.telemetry import Telemetry
 
 QUICK = ModelProfile(None, {0: Profile((Point(1, 1e-6, 5),))})
+TOGETHER = ModelProfile(
+    Layout(("x",), fixed=True), {0: Profile(tuple(Point(rows, 1e-6, 5) for rows in (1, 2, 4, 8, 16)))}
+)
 DIALECT = open_inference(None)
 
 
@@ -46,7 +50,20 @@ class Site:
         self.served = Served(loaded, "1", metrics=metrics, executor=executor, runs=1, hop=10.0)
 
     def shortly(self, body: bytes, *headers: tuple[bytes, bytes]) -> Answer | None:
-        return self.exchange.answer_shortly(self._request(body, headers), self.served)
+        answer = self.exchange.answer_shortly(self._request(body, headers), self.served, DIALECT)
+        assert not isinstance(answer, Soon)
+        return answer
+
+    def soon(self, body: bytes, *headers: tuple[bytes, bytes]) -> asyncio.Future[Answer]:
+        """The answer of a model whose batches pay."""
+        answer = self.exchange.answer_shortly(self._request(body, headers), self.served, DIALECT)
+        assert answer is not None
+        future = asyncio.get_running_loop().create_future()
+        if isinstance(answer, Soon):
+            answer.deliver = lambda given: settle(future, given)
+        else:
+            future.set_result(answer)
+        return future
 
     async def generally(self, body: bytes, *headers: tuple[bytes, bytes]) -> Answer:
         answer = self.exchange.answer(self._request(body, headers), self.served, DIALECT)
@@ -57,6 +74,13 @@ class Site:
         request = Request(0.0)
         request.method, request.body, request.headers = "POST", body, list(headers)
         return request
+
+
+def settle(future: asyncio.Future[Answer], given: Answer | Awaitable[Answer]) -> None:
+    if isinstance(given, Answer):
+        future.set_result(given)
+    else:
+        asyncio.ensure_future(given).add_done_callback(lambda task: future.set_result(task.result()))
 
 
 @pytest.fixture
@@ -158,6 +182,80 @@ async def test_an_answer_is_of_its_own_request_alone(site: Callable[..., Site], 
     assert said == [[value, value + 0.5] for value in range(20)]
 
 
+async def test_requests_of_one_turn_share_a_run_and_each_gets_its_own_answer(
+    site: Callable[..., Site], models: Any
+) -> None:
+    one = site(models.identity(TensorProto.FLOAT), profile=TOGETHER)
+    body, header = in_binary(np.ones((1, 2), np.float32))
+    await one.generally(document([0.0] * 2))
+    await one.generally(body, header)
+    before = one.served.statistics().execution_count
+    coming = []
+    for value in range(5):
+        binary, _ = in_binary(np.full((1, 2), value, np.float32))
+        coming += [one.soon(document([value, value + 0.5])), one.soon(binary, header)]
+    answers = await asyncio.gather(*coming)
+    for value in range(5):
+        binary, _ = in_binary(np.full((1, 2), value, np.float32))
+        assert whole(answers[2 * value]) == whole(await one.generally(document([value, value + 0.5])))
+        assert whole(answers[2 * value + 1]) == whole(await one.generally(binary, header))
+    statistics = one.served.statistics()
+    assert statistics.execution_count - before == 1 + 10  # one for those together
+    assert statistics.inference_count == statistics.success.times == 22
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.lists(st.integers(1, 3), max_size=40), max_size=4))
+def test_however_many_arrive_in_a_turn_each_gets_what_it_would_have_got_alone(
+    models: Any, turns: list[list[int]]
+) -> None:
+    async def story() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            one = Site(models.identity(TensorProto.FLOAT), executor, profile=TOGETHER)
+            await one.generally(document([0.0] * 6))
+            for turn in turns:
+                bodies = [document([number + row / 4 for row in range(2 * rows)]) for number, rows in enumerate(turn)]
+                answers = await asyncio.gather(*[one.soon(body) for body in bodies])
+                for body, answer in zip(bodies, answers, strict=True):
+                    assert whole(answer) == whole(await one.generally(body))
+
+    asyncio.run(story())
+
+
+async def test_those_who_wait_for_a_run_that_fails_are_answered_the_general_way(
+    site: Callable[..., Site], tmp_path: Path
+) -> None:
+    value = helper.make_tensor_value_info
+    path = save(
+        tmp_path,
+        [helper.make_node("Compress", ["x", "c"], ["y"], axis=0)],
+        [value("x", TensorProto.FLOAT, [None, 2])],
+        [value("y", TensorProto.FLOAT, [None, 2])],
+        [helper.make_tensor("c", TensorProto.BOOL, [1], [True])],
+    )
+    one = site(path, profile=TOGETHER)  # a profile that is wrong: the model gives one row whatever it is given
+    await one.generally(document([1.0, 2.0]))
+    coming = [one.soon(document([value, value])) for value in range(3)]
+    for number, answer in enumerate(await asyncio.gather(*coming)):
+        assert whole(answer) == whole(await one.generally(document([number, number])))
+
+
+async def test_who_waits_when_a_model_is_unloaded_is_answered(site: Callable[..., Site], models: Any) -> None:
+    one = site(models.identity(TensorProto.FLOAT), profile=TOGETHER)
+    await one.generally(document([1, 2]))
+    coming = one.soon(document([3, 4]))
+    await one.served.retire()
+    assert json.loads((await coming).parts[0])["outputs"][0]["data"] == [3.0, 4.0]
+
+
+async def test_a_place_that_is_full_is_answered_before_the_turn_is_over(site: Callable[..., Site], models: Any) -> None:
+    one = site(models.identity(TensorProto.FLOAT), profile=TOGETHER)
+    await one.generally(document([1, 2]))
+    coming = [one.soon(document([number, 0])) for number in range(MOST)]
+    assert all(future.done() for future in coming)
+    assert [json.loads(future.result().parts[0])["outputs"][0]["data"][0] for future in coming] == list(range(MOST))
+
+
 async def test_what_has_something_of_its_own_in_its_header_is_not_learnt(
     site: Callable[..., Site], models: Any
 ) -> None:
@@ -236,8 +334,10 @@ async def test_a_model_that_is_being_unloaded_takes_no_shortcut(site: Callable[.
     assert one.shortly(document([1, 2])) is None
 
 
-def save(folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> Path:
-    graph = helper.make_graph(nodes, "g", inputs, outputs)
+def save(
+    folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any] | None = None
+) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
     path = folder / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from openclaw.errors import InvalidRequest, Overloaded, RequestError
 from openclaw.serving.accesslog import AccessLog
 from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
-from openclaw.serving.http.messages import JSON, Answer, Request, refusal
+from openclaw.serving.http.messages import JSON, Answer, Request, Soon, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
+from openclaw.serving.places import BinaryAnswer
 from openclaw.serving.protocol import (
     BINARY,
     HEADER_LENGTH,
@@ -70,6 +71,41 @@ class _Call(NamedTuple):
     requests: RequestMetrics
 
 
+class _Shortly(Soon):
+    """The reply of a shortcut: ``answer`` where it came before anybody could be waiting for it."""
+
+    __slots__ = ("_dialect", "_exchange", "_request", "_served", "answer")
+
+    def __init__(self, exchange: Exchange, request: Request, *, served: Served, dialect: Dialect) -> None:
+        self.deliver = None
+        self.answer: Answer | None = None
+        self._exchange = exchange
+        self._request = request
+        self._served = served
+        self._dialect = dialect
+
+    def in_json(self, text: bytes) -> None:
+        self._settle(_in_json(self._request, text))
+
+    def in_binary(self, answer: BinaryAnswer) -> None:
+        self._settle(_in_binary((answer.body,), answer.header_length))
+
+    def pass_on(self) -> None:
+        if self.deliver is not None:
+            self.deliver(self._generally())
+
+    async def _generally(self) -> Answer:
+        answer = self._exchange.answer(self._request, self._served, self._dialect)
+        return answer if isinstance(answer, Answer) else await answer
+
+    def _settle(self, answer: Answer) -> None:
+        self._exchange.answered_shortly(self._request, self._served)
+        if self.deliver is None:
+            self.answer = answer
+        else:
+            self.deliver(answer)
+
+
 class Exchange:
     """Answers inference requests for any model.
 
@@ -92,7 +128,7 @@ class Exchange:
         self._max_bytes = max_bytes
         self._watcher = Watcher(REST, tracing=tracing, log=log)
 
-    def answer_shortly(self, request: Request, served: Served) -> Answer | None:
+    def answer_shortly(self, request: Request, served: Served, dialect: Dialect) -> Answer | Soon | None:
         """Answers a plain request of the Open Inference Protocol to a quick model; None where ``answer`` is to."""
         shortcut = served.shortcut
         if shortcut is None or self._watcher.wanted:
@@ -103,18 +139,16 @@ class Exchange:
                 if name != _HEADER_LENGTH or length is not None:
                     return None
                 length = value
+        reply = _Shortly(self, request, served=served, dialect=dialect)
         if length is None:
-            text = shortcut.answer_json(request.body)
-            if text is None:
-                return None
-            answer = _in_json(request, text)
+            taken = shortcut.take_json(request.body, reply)
         else:
-            tensors = shortcut.answer_binary(request.body, length)
-            if tensors is None:
-                return None
-            answer = _in_binary((tensors.body,), tensors.header_length)
+            taken = shortcut.take_binary(request.body, length, reply)
+        return (reply.answer or reply) if taken else None
+
+    def answered_shortly(self, request: Request, served: Served) -> None:
+        """Counts a request that was answered within one turn of the event loop."""
         self._requests(served.name, served.version, REST).answered_at_once(200, request.received)
-        return answer
 
     def answer(self, request: Request, served: Served, dialect: Dialect) -> Answer | Awaitable[Answer]:
         """Answers at once, or later where the model or the body takes its time."""

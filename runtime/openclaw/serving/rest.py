@@ -16,7 +16,7 @@ from openclaw.config import ServerOptions
 from openclaw.errors import InvalidRequest, NotReady, RequestError, Unsupported
 from openclaw.serving import openapi, protocol, statistics, v1
 from openclaw.serving.exchange import Exchange, open_inference, refused, v1_predict
-from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.http.messages import Answer, Request, Soon, refusal
 from openclaw.serving.repository import Repository
 from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
@@ -58,13 +58,13 @@ class Rest:
             "/openapi.json": self._description,
         }
 
-    def __call__(self, request: Request) -> Answer | Awaitable[Answer]:
-        """Answers at once, or later where the model takes its time."""
+    def __call__(self, request: Request) -> Answer | Soon | Awaitable[Answer]:
+        """Answers at once, soon, or later where the model takes its time."""
         try:
             name = self._targets.get(request.target)
             if name is not None and request.method == "POST":
                 served = self._repository.find(name)
-                answer = self._exchange.answer_shortly(request, served)
+                answer = self._exchange.answer_shortly(request, served, self._dialect)
                 return answer or self._exchange.answer(request, served, self._dialect)
             return self._route(request)
         except RequestError as error:

@@ -115,11 +115,15 @@ class Served:
         """Measures how long batches take, on a thread, and goes by that from then on."""
         self._loaded = await in_thread(measured, self._loaded)
         self._batcher.adopt(self._loaded.profile)
+        if self.shortcut is not None:
+            self.shortcut.forget()
 
     async def retire(self) -> None:
         """Refuses what comes, once what came is answered."""
         self.ready = False
         await self._batcher.drained()
+        if self.shortcut is not None:
+            self.shortcut.flush()
         self._batcher.close()
 
     async def _later(

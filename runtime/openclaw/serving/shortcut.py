@@ -4,24 +4,25 @@ The general way of a request (decode, bind, submit, encode) costs more there tha
 everything left out that such a request does not need, over memory that is bound to the model once for each shape. What
 it does not take, it leaves to the general way untouched, which then also finds the words for what is wrong: so it
 decides nothing that the general way would decide otherwise.
+
+Where batches were measured to pay, requests of one shape that arrive in the same turn of the event loop share a run at
+its end: nobody waits for others to come, and under load a run serves many.
 """
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from openclaw.errors import RequestError
-from openclaw.execute.bound import Bound
 from openclaw.execute.session import Array, Model
-from openclaw.graph.signature import TensorSpec
 from openclaw.serving.batching.batcher import Batcher
-from openclaw.serving.inference import InferRequest, InferResponse, Tensor
-from openclaw.serving.protocol import encode_response
+from openclaw.serving.inference import InferRequest, Tensor
+from openclaw.serving.places import BinaryAnswer, Place, Reply, Waiting
 from openclaw.serving.statistics import Statistics
 from openclaw.serving.tensors import PLAIN, decode_plain
 
@@ -29,6 +30,8 @@ MAX_BYTES = 16 * 1024
 """Of a body: above that, reading it is what takes the time."""
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_SHAPES = 16
+MOST = 16
+"""Requests that share a run: with more, the first would wait too long for the last to be read."""
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 1024
 PATIENCE = 8
@@ -37,49 +40,6 @@ PATIENCE = 8
 _FIELDS = {"name", "datatype", "shape", "data"}
 _INTEGERS = {int}
 _DIGITS = len(str(MAX_BYTES))
-
-
-class BinaryAnswer(NamedTuple):
-    """The answer to a request in binary: a JSON header of ``header_length`` bytes, then the tensors."""
-
-    body: bytes
-    header_length: int
-
-
-class _Place:
-    """Memory bound to the model for requests of one shape, and what answers from it begin with."""
-
-    __slots__ = ("_blobs", "_flat", "_header", "_texts", "failures", "memory", "numbers", "rows", "run", "shape")
-
-    def __init__(self, bound: Bound, spec: TensorSpec, *, outputs: Sequence[Tensor], model: tuple[str, str]) -> None:
-        array = bound.inputs[spec.name]
-        self.shape = array.shape
-        self.rows = array.shape[0] if array.shape else 1
-        self.numbers = struct.Struct(f"<{array.size}{PLAIN[spec.datatype][0]}")
-        self.memory = array.data.cast("B")
-        self.run = bound.run
-        self.failures = 0
-        self._blobs = [output.array.data.cast("B") for output in outputs]
-        self._flat = [output.array.reshape(-1) for output in outputs]
-        self._header = encode_response(InferResponse(*model, tuple(outputs))).parts[0]
-        texts = [orjson.dumps({"model_name": model[0], "model_version": model[1]})[:-1] + b',"outputs":[']
-        for output in outputs:
-            described = {"name": output.name, "datatype": output.datatype, "shape": output.array.shape}
-            texts[-1] += orjson.dumps(described)[:-1] + b',"data":'
-            texts.append(b"},")
-        self._texts = [*texts[:-1], b"}]}"]
-
-    def in_json(self) -> bytes:
-        """The results of the last run."""
-        first, *between, last = self._texts
-        text = first + orjson.dumps(self._flat[0], option=orjson.OPT_SERIALIZE_NUMPY)
-        for words, flat in zip(between, self._flat[1:], strict=True):
-            text += words + orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
-        return text + last
-
-    def in_binary(self) -> BinaryAnswer:
-        """The results of the last run."""
-        return BinaryAnswer(b"".join((self._header, *self._blobs)), len(self._header))
 
 
 class Shortcut:
@@ -100,45 +60,87 @@ class Shortcut:
         self._statistics = statistics
         self._named = name, version
         self._allowed = PLAIN[self._spec.datatype][1]
-        self._places: dict[tuple[int, ...], _Place | None] = {}
-        self._headers: dict[bytes, _Place] = {}
+        self._places: dict[tuple[int, ...], Place | None] = {}
+        self._headers: dict[bytes, Place] = {}
 
-    def answer_json(self, body: bytes | bytearray) -> bytes | None:
-        """The answer in JSON to a request in JSON; None where it is for the general way."""
+    def take_json(self, body: bytes | bytearray, reply: Reply) -> bool:
+        """Has a request in JSON answered, now or in this turn of the event loop; False: it is for the general way."""
         began = perf_counter()
         found = self._tensor(body)
         if found is None:
-            return None
+            return False
         shape, data = found
         place = self._places.get(shape) or self._new_place(shape, data)
         # struct would take a bool for a number.
-        if place is None or not self._allowed.issuperset(map(type, data)):
-            return None
+        if place is None or not self._allowed.issuperset(map(type, data)) or not self._batcher.is_quick(place.nbytes):
+            return False
         try:
-            place.numbers.pack_into(place.memory, 0, *data)
+            place.put_numbers(data)
         except (struct.error, OverflowError):
-            return None
-        if not self._run(place):
-            return None
-        text = place.in_json()
-        self._statistics.answered(perf_counter() - began)
-        return text
+            return False
+        return self._enter(place, Waiting(reply, False, began))
 
-    def answer_binary(self, body: bytes | bytearray, length: bytes) -> BinaryAnswer | None:
+    def take_binary(self, body: bytes | bytearray, length: bytes, reply: Reply) -> bool:
         """The same in binary, for a request whose header was learnt; ``length``: the text of the header's length."""
         began = perf_counter()
         if len(body) > MAX_BYTES or not length.isdigit() or len(length) > _DIGITS:
-            return None
+            return False
         size = int(length)
         place = self._headers.get(bytes(body[:size]))
-        if place is None or len(body) - size != len(place.memory):
-            return None
-        place.memory[:] = memoryview(body)[size:]
-        if not self._run(place):
-            return None
-        answer = place.in_binary()
-        self._statistics.answered(perf_counter() - began)
-        return answer
+        if place is None or len(body) - size != place.nbytes or not self._batcher.is_quick(place.nbytes):
+            return False
+        place.put_bytes(memoryview(body)[size:])
+        return self._enter(place, Waiting(reply, True, began))
+
+    def _enter(self, place: Place, request: Waiting) -> bool:
+        place.waiting.append(request)
+        if len(place.waiting) == place.most:
+            return self._run(place)
+        if len(place.waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._run, place)
+        return True
+
+    def _run(self, place: Place) -> bool:
+        """Answers those who wait; whether the model could."""
+        waiting = place.waiting
+        if not waiting:
+            return True  # the place was full before the turn was over
+        try:
+            ran = self._batcher.run_at_once(place.run, rows=place.rows * len(waiting), nbytes=place.nbytes)
+        except Exception:  # onnxruntime's have no common base; the general way finds the words
+            ran = False
+            self._failed(place)
+        answers = list(place.answers()) if ran else []
+        # Whoever is answered may ask again at once, and has the place to itself then.
+        place.waiting = []
+        for request, answer in zip(waiting, answers, strict=False):
+            self._statistics.answered(perf_counter() - request.began)
+            if isinstance(answer, BinaryAnswer):
+                request.reply.in_binary(answer)
+            else:
+                request.reply.in_json(answer)
+        if not ran:
+            for request in waiting:
+                request.reply.pass_on()
+        return ran
+
+    def _failed(self, place: Place) -> None:
+        place.failures += 1
+        if place.failures >= PATIENCE:
+            self._places[place.shape] = None
+            self._headers = {header: other for header, other in self._headers.items() if other is not place}
+
+    def flush(self) -> None:
+        """Answers all that wait."""
+        for place in list(self._places.values()):
+            if place is not None:
+                self._run(place)
+
+    def forget(self) -> None:
+        """Has every shape learnt anew, by what was measured meanwhile."""
+        self.flush()
+        self._places.clear()
+        self._headers.clear()
 
     def learn(self, header: bytes, request: InferRequest) -> None:
         """Remembers what a JSON header says that was answered the general way."""
@@ -182,38 +184,33 @@ class Shortcut:
             return None
         return tuple(shape), data
 
-    def _new_place(self, shape: tuple[int, ...], data: list[Any]) -> _Place | None:
+    def _new_place(self, shape: tuple[int, ...], data: list[Any]) -> Place | None:
         array = decode_plain(data, self._spec.datatype, shape)
         return None if array is None or not self._spec.accepts(shape) else self._bind(array)
 
-    def _bind(self, array: Array) -> _Place | None:
+    def _bind(self, array: Array) -> Place | None:
         """A place for such arrays, if the model is quick with them."""
         shape = array.shape
         if shape in self._places or array.nbytes > MAX_BYTES or not self._batcher.is_quick(array.nbytes):
             return None
+        arrays = {self._spec.name: array}
+        most = min(self._batcher.together(arrays), MOST)
         try:
-            bound = self._model.bind({self._spec.name: array})
+            bound = self._model.bind(arrays, most=most)
         except RequestError:
             return None
-        datatypes = self._model.datatypes
-        outputs = [Tensor(name, datatypes[name], values, binary=True) for name, values in bound.outputs.items()]
+        outputs = [
+            Tensor(
+                name, self._model.datatypes[name], values[: len(values) // most] if most > 1 else values, binary=True
+            )
+            for name, values in bound.outputs.items()
+        ]
         fits = sum(output.array.nbytes for output in outputs) <= MAX_ANSWER_BYTES
-        place = _Place(bound, self._spec, outputs=outputs, model=self._named) if fits else None
+        place = Place(bound, self._spec, outputs=outputs, model=self._named, shape=shape) if fits else None
         if len(self._places) >= MAX_SHAPES:
-            self._places.clear()
-            self._headers.clear()
+            self.forget()
         self._places[shape] = place
         return place
-
-    def _run(self, place: _Place) -> bool:
-        try:
-            return self._batcher.run_at_once(place.run, rows=place.rows, nbytes=len(place.memory))
-        except Exception:  # onnxruntime's have no common base; the general way finds the words
-            place.failures += 1
-            if place.failures >= PATIENCE:
-                self._places[place.shape] = None
-                self._headers = {header: other for header, other in self._headers.items() if other is not place}
-            return False
 
 
 def shortcut_to(model: Model, batcher: Batcher, statistics: Statistics, *, name: str, version: str) -> Shortcut | None:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.http.messages import Answer, Request, Soon, refusal
 
 if TYPE_CHECKING:
     from openclaw.serving.http.server import HttpServer
@@ -58,7 +59,7 @@ class HttpConnection(asyncio.Protocol):
         self._buffer: bytearray | None = None
         self._reading_head = False
         self._waiting: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | Soon | None = None
         self._clogged = False
         self._ended = False
         self._closing = False
@@ -239,11 +240,23 @@ class HttpConnection(asyncio.Protocol):
             answer = self._server.handler(request)
         except Exception:
             answer = _failed(request)
+        self._take(request, answer)
+
+    def _take(self, request: Request, answer: Answer | Soon | Awaitable[Answer]) -> None:
         if isinstance(answer, Answer):
             self._write(request, answer)
+            return
+        self.deadline = _NEVER
+        if isinstance(answer, Soon):
+            self._task = answer
+            answer.deliver = partial(self._delivered, request)
         else:
-            self.deadline = _NEVER
             self._task = asyncio.ensure_future(self._answer_later(request, answer))
+
+    def _delivered(self, request: Request, answer: Answer | Awaitable[Answer]) -> None:
+        self._task = None
+        self._take(request, answer)
+        self._go_on()
 
     async def _answer_later(self, request: Request, coming: Awaitable[Answer]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -97,13 +98,35 @@ class Answer(NamedTuple):
         )  # fmt: skip
 
 
+class Soon:
+    """An answer that comes in this turn of the event loop, without what a future and a task cost.
+
+    Attributes:
+        deliver: whom the answer goes to, once; set by whoever is given this.
+    """
+
+    __slots__ = ("deliver",)
+
+    def __init__(self) -> None:
+        self.deliver: Callable[[Answer | Awaitable[Answer]], None] | None = None
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+        self.deliver = _to_nobody
+
+
+def _to_nobody(answer: Answer | Awaitable[Answer]) -> None:
+    if asyncio.iscoroutine(answer):
+        answer.close()
+
+
 def refusal(status: int, sentence: str, *, close: bool = False) -> Answer:
     """An answer with the protocol's error document."""
     return Answer(status, (orjson.dumps({"error": sentence}),), close=close)
 
 
-Handler = Callable[[Request], Answer | Awaitable[Answer]]
-"""Answers a complete request: at once, or later. Called on the event loop."""
+Handler = Callable[[Request], Answer | Soon | Awaitable[Answer]]
+"""Answers a complete request: at once, soon, or later. Called on the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
