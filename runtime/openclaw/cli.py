@@ -172,6 +172,7 @@ class _Port(click.ParamType[int | None]):
 )
 @click.option("--host", envvar="OPENCLAW_HOST", help="Address to listen on. [default: 0.0.0.0]")
 @click.option("--threads", type=int, help="Threads for one inference. [default: this process's cores / workers]")
+@click.option("--device", help="A number of `openclaw devices`, auto, gpu, npu or cpu. [default: cpu]")
 @click.option("--workers", type=int, help="Processes that share the port. [default: 1]")
 @click.option("--max-batch-size", type=int, help="Most rows in one run of the model; 1: no batching. [default: 32]")
 @click.option("--latency-target", type=float, help="Seconds an answer may take; later ones are refused. [default: any]")
