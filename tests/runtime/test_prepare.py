@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from onnx import helper
 
 from openclaw.errors import EX_CONFIG
 from openclaw.optimizer.claims import Claim, Claims, Failure, Pace
-from openclaw.optimizer.place import open_place
+from openclaw.optimizer.place import FAILURES, is_there, open_place
 from optimizer import models as small
 
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -230,14 +231,14 @@ def test_without_the_extra_the_model_is_served_as_it_is(pods: Any, cache: str, t
 
 
 CALIBRATION = ("--precision=auto", "--calibration=s3://models/absent.npz")
-FAILURES = {
+LACKING = {
     "calibration that is not there": (CALIBRATION, "calibration: there is no object s3://models/absent.npz"),
     "a cache that is not there": (("--cache=s3://nowhere/optimized",), "the cache s3://nowhere/optimized cannot"),
     "a cache that cannot be written": (("--cache=https://host/optimized",), "https:// cannot be written to"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "reason"), FAILURES.values(), ids=FAILURES.keys())
+@pytest.mark.parametrize(("arguments", "reason"), LACKING.values(), ids=LACKING.keys())
 def test_what_cannot_be_had_for_optimizing_costs_only_the_gain(
     pods: Any, cache: str, *, arguments: tuple[str, ...], reason: str
 ) -> None:
@@ -307,6 +308,15 @@ class TestClaimsInTheStore:
             got = list(threads.map(work, range(8)))
         assert got == results * 8
         assert shared(s3, cache)["claims"] == []
+
+    def test_a_store_that_hangs_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            # The kernel takes connections and requests; nobody ever reads them.
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+            began = time.monotonic()
+            with pytest.raises(FAILURES):
+                is_there(open_place("s3://models/optimized", timeout=0.3), "x")
+            assert time.monotonic() - began < 15
 
     def test_a_claim_without_a_sign_of_life_is_taken_over(self, s3: Any, cache: str) -> None:
         dead = self.claims(cache).contend(lambda: None, seconds=5)

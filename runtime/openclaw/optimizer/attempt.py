@@ -16,15 +16,17 @@ from openclaw.devices.cpu import read_grant
 from openclaw.errors import StartupError
 from openclaw.optimizer.claims import Claim, Claims, Failure
 from openclaw.optimizer.job import Claimed, Job
-from openclaw.optimizer.place import FAILURES, brief, open_place
+from openclaw.optimizer.place import FAILURES, Place, brief, is_there, open_place
 from openclaw.optimizer.summary import Summary, failed, node_type, summary_of
 from openclaw.optimizer.surroundings import read_machine, read_versions
 
 if TYPE_CHECKING:
-    from openclaw.optimizer.cache import Cache
     from openclaw.optimizer.outcome import Result
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0
+"""For a small answer of the cache's store: one that hangs is not waited for until all time is over."""
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def attempted(job: Job) -> Summary:
     except Exception as error:
         # The model is the user's, and passes and kernels raise anything.
         log.exception("the optimizer failed")
-        reason = f"the optimizer failed: {type(error).__name__}: {error}"
+        reason = _sentence(error)
     return failed(reason, job.mode, node_type(read_machine(job.threads)))
 
 
@@ -67,18 +69,19 @@ def _attempt(job: Job) -> Summary:
     from openclaw.optimizer.output import write_model
 
     cache, key = Cache(job.cache), _key_of(job)
+    place = open_place(job.cache, timeout=ANSWER_SECONDS)
 
     def found_in_cache() -> Result | None:
         # Where the exported model is kept nothing is written, and so what it is does not matter here.
-        return cache.load(key, onnx.ModelProto())
+        return cache.load(key, onnx.ModelProto()) if is_there(place, key) else None
 
     result = found_in_cache()
     if result is None:
-        claims = Claims(open_place(job.cache), key, memory=read_grant().memory_bytes)
+        claims = Claims(place, key, memory=read_grant().memory_bytes)
         found = claims.contend(found_in_cache, seconds=job.seconds)
         if isinstance(found, Failure):
             return failed(found.reason, job.mode, node_type(read_machine(job.threads)))
-        result = _optimized(job, found, cache=cache, key=key) if isinstance(found, Claim) else found
+        result = _optimized(job, found, place=place, key=key) if isinstance(found, Claim) else found
     if result.report.kept is not None:
         job.form.parent.mkdir(parents=True, exist_ok=True)
         write_model(result, job.form)
@@ -104,7 +107,7 @@ def _key_of(job: Job) -> str:
     return key
 
 
-def _optimized(job: Job, claim: Claim, *, cache: Cache, key: str) -> Result:
+def _optimized(job: Job, claim: Claim, *, place: Place, key: str) -> Result:
     """Optimizes with the claim held; the cache is asked once more, as its entry may be younger than the last look."""
     from openclaw.optimizer.optimize import optimize
     from openclaw.optimizer.progress import watching
@@ -124,14 +127,25 @@ def _optimized(job: Job, claim: Claim, *, cache: Cache, key: str) -> Result:
                 progress=watcher,
             )
         except Exception as error:
-            claim.fail(f"{type(error).__name__}: {error}")
+            claim.fail(_sentence(error))
             raise
-        if result.origin or cache.holds(key):
+        if result.origin or _is_stored(place, key):
             claim.release()
         else:
             claim.fail(f"the result cannot be stored in the cache {job.cache}")
     job.claimed.unlink()
     return result
+
+
+def _is_stored(place: Place, key: str) -> bool:
+    try:
+        return is_there(place, key)
+    except FAILURES:
+        return False
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, StartupError) else f"the optimizer failed: {type(error).__name__}: {error}"
 
 
 def _die_first() -> None:

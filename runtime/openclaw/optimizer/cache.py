@@ -71,14 +71,6 @@ class Cache:
             log.warning("entry %s of the cache of optimized models is passed over: %s", key, brief(error))
             return None
 
-    def holds(self, key: str) -> bool:
-        """Whether there is an entry, whatever is in it; False, too, where the store does not answer."""
-        try:
-            obstore.head(self._place.store, self._place.path(key))
-        except FAILURES:
-            return False
-        return True
-
     def save(self, key: str, result: Result) -> None:
         """Writes an entry; that it cannot be is only logged, and what holds files beside it is not kept."""
         if result.origin:

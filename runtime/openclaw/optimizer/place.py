@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import obstore
 from obstore import exceptions as store_errors
 from obstore.store import LocalStore
 
@@ -35,8 +37,12 @@ class Place:
         return self.prefix + name
 
 
-def open_place(where: str | Path) -> Place:
+def open_place(where: str | Path, *, timeout: float = 86400.0) -> Place:
     """Opens a folder (made where it is missing) or a URI; nothing is asked of an object store yet.
+
+    Args:
+        where: the folder or URI.
+        timeout: seconds for one request to a store; it is tried up to three times.
 
     Raises:
         ConfigInvalid: it is no folder that can be made, or no URI of a store that takes files.
@@ -52,11 +58,20 @@ def open_place(where: str | Path) -> Place:
     if uri.scheme == "file":
         return Place(_local(Path(folder)))
     if uri.scheme in uris.BUCKETS:
-        return Place(open_store(uri, os.environ), folder)
+        return Place(open_store(uri, os.environ, timeout=timedelta(seconds=timeout)), folder)
     raise ConfigInvalid(
         f"cache: {uri.scheme}:// cannot be written to; allowed: a folder, file://, "
         f"{', '.join(f'{scheme}://' for scheme in uris.BUCKETS)}"
     )
+
+
+def is_there(place: Place, name: str) -> bool:
+    """Whether a place has an object of this name; raises one of ``FAILURES`` where it does not tell."""
+    try:
+        obstore.head(place.store, place.path(name))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def brief(error: Exception) -> str:

@@ -185,7 +185,7 @@ class _Step:
 def _tell(claimed: Path, reason: str | None) -> None:
     try:
         claim = Claimed.model_validate_json(claimed.read_bytes())
-        claims = Claims(open_place(claim.cache), claim.key, memory=read_grant().memory_bytes)
+        claims = Claims(open_place(claim.cache, timeout=TELLING_SECONDS), claim.key, memory=read_grant().memory_bytes)
     except (OSError, ValueError, StartupError):
         return  # none was held
     if reason is None:

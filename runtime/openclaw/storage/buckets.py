@@ -43,10 +43,16 @@ async def _chunks(uri: ModelUri, answer: obstore.GetResult) -> AsyncIterator[mem
         raise _from_store(uri, error) from error
 
 
-def open_store(uri: ModelUri, environment: Mapping[str, str]) -> Any:
-    """The bucket that ``uri`` is in; credentials are read by obstore. Raises ConfigInvalid."""
+def open_store(uri: ModelUri, environment: Mapping[str, str], *, timeout: timedelta = timedelta(days=1)) -> Any:
+    """The bucket that ``uri`` is in; credentials are read by obstore. Raises ConfigInvalid.
+
+    Args:
+        uri: of an object in it.
+        environment: where an endpoint may be named.
+        timeout: of one request with all that comes of it; by default none that a large model could meet.
+    """
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
-    options: Any = {"connect_timeout": timedelta(seconds=CONNECT_SECONDS), "timeout": timedelta(days=1)}
+    options: Any = {"connect_timeout": timedelta(seconds=CONNECT_SECONDS), "timeout": timeout}
     if uri.scheme == "s3" and endpoint.startswith("http://"):
         options["allow_http"] = True
     retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}
