@@ -91,6 +91,10 @@ bench-serving: install ## Throughput, latency and goodput beside other servers (
 bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about 25 minutes)
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: install ## onnxruntime's arena with its defaults and with ours (about 15 minutes)
+	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
+
 .PHONY: lock
 lock: install ## Pin all dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) --output-file requirements/dev.lock

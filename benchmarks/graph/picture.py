@@ -35,7 +35,7 @@ def ratios(results: Results) -> str:
     ]
     found = [each.high for _, pair in rows for _, each in pair if each]
     if not found:
-        return _document(['<text x="24" y="40">No latency was measured.</text>'], 64, "Latency")
+        return document(['<text x="24" y="40">No latency was measured.</text>'], 64, "Latency")
     most = max(1.1, *found)
     bottom = _TOP + _ROW * len(rows)
     parts = [
@@ -52,7 +52,7 @@ def ratios(results: Results) -> str:
         for place, (form, each) in enumerate(pair):
             if each:
                 parts += _bar(each, form=form, top=top + 5 + place * (_BAR + 2), most=most)
-    return _document(parts, bottom + 40, "Latency of optimized models")
+    return document(parts, bottom + 40, "Latency of optimized models")
 
 
 def _x(value: float, most: float) -> float:
@@ -79,8 +79,8 @@ def frontier(results: Results) -> str:
     form = minilm.forms.get(INT8) if minilm else None
     points = [each for each in form.tried if each.ratio is not None and "cosine" in each.accuracy] if form else []
     if not points:
-        return _document(['<text x="24" y="40">No frontier was measured.</text>'], 64, "Frontier")
-    return _document([*_cloud(points)], 460, "Latency against cosine")
+        return document(['<text x="24" y="40">No frontier was measured.</text>'], 64, "Frontier")
+    return document([*_cloud(points)], 460, "Latency against cosine")
 
 
 def _cloud(points: Sequence[Tried]) -> Iterator[str]:
@@ -110,7 +110,8 @@ def _cloud(points: Sequence[Tried]) -> Iterator[str]:
         yield f'<text class="faint" x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(each.name)}</text>'
 
 
-def _document(parts: Sequence[str], height: float, label: str) -> str:
+def document(parts: Sequence[str], height: float, label: str) -> str:
+    """The whole file."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" role="img" '

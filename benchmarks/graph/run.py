@@ -151,8 +151,8 @@ class Run:
             with self._or_left_out("ResNet50 as a stream"), tempfile.TemporaryDirectory() as folder:
                 self._resnet50(Path(folder))
 
-    def _or_left_out(self, part: str) -> _LeftOut:
-        return _LeftOut(part, self.left_out)
+    def _or_left_out(self, part: str) -> LeftOut:
+        return LeftOut(part, self.left_out)
 
     def _resnet50(self, folder: Path) -> None:
         """Optimizes it twice, for the time and the cache; and streams frames through what came out."""
@@ -192,7 +192,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftOut:
+class LeftOut:
     """Tells what went wrong in a part, and lets the others go on."""
 
     part: str

@@ -104,6 +104,7 @@ class ShrinkingRuns:
         if self._arena.shrink is not Shrink.NEW_SHAPES:
             return self._arena.shrink is Shrink.ALWAYS
         shapes = tuple((name, tuple(array.shape)) for name, array in feeds.items())
+        # Two threads may both find shapes new, and both give back: that does no harm.
         if shapes in self._seen:
             return False
         self._seen.add(shapes)

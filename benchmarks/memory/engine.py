@@ -1,0 +1,99 @@
+"""One model with one arena, in a process of its own: `python -m benchmarks.memory.engine MODEL FEED ...`.
+
+Prints JSON: without `--profile` seconds of a run and what the process took, with it what the arena held. Imports
+nothing that a server would not need, as that counts as memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from benchmarks.graph.stream import peak
+from benchmarks.memory.groups import join, most
+from benchmarks.memory.settings import read_arena
+
+from openclaw.memory.arena import Arena, ShrinkingRuns, arena_of
+from openclaw.memory.profile import arena_use
+
+_PROFILED_RUNS = 3
+_WARM_RUNS = 2
+
+
+def main() -> None:
+    """Runs for so many seconds after some runs that do not count."""
+    parser = argparse.ArgumentParser(description="A model with an arena.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("feed", type=Path)
+    parser.add_argument("--arena", type=read_arena, help="settings as JSON; onnxruntime's own without")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--group", type=Path)
+    arguments = parser.parse_args()
+    join(arguments.group)
+    feed = dict(np.load(arguments.feed))
+    with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
+        prefix = str(Path(folder) / "profile") if arguments.profile else None
+        session = opened(arguments.model, arguments.arena, threads=arguments.threads, profile=prefix)
+        run = ShrinkingRuns(session, arguments.arena).run if arguments.arena else session.run
+        if prefix is None:
+            told = timed(run, feed, seconds=arguments.seconds)
+            told |= {"pss": pss(), "peak": peak(), "group_peak": most(arguments.group)}
+        else:
+            told = profiled(session, run, feed)
+    print(json.dumps(told))
+
+
+def opened(model: Path, arena: Arena | None, *, threads: int, profile: str | None) -> Any:
+    """A session as a server opens it."""
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    with arena_of(options, arena):
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def timed(run: Callable[..., Any], feed: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+    """The median of a run's seconds, and how many runs there were."""
+    for _ in range(_WARM_RUNS):
+        run(None, feed)
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+    while not took or time.perf_counter() < end:
+        began = time.perf_counter()
+        run(None, feed)
+        took.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(took), "runs": len(took)}
+
+
+def profiled(session: Any, run: Callable[..., Any], feed: dict[str, Any]) -> dict[str, Any]:
+    """What the arena held over some runs."""
+    for _ in range(_PROFILED_RUNS):
+        run(None, feed)
+    return asdict(arena_use(json.loads(Path(session.end_profiling()).read_text())))
+
+
+def pss() -> int:
+    """Bytes of this process in RAM, pages that several processes share divided among them: proc_pid_smaps(5)."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("Pss:"))) * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What the benchmark of memory measures, as it is kept in JSON. Sizes are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.graph.records import Origin
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Held(_Part):
+    """The arena's figures in onnxruntime's own profile, without weights: the most that it held in the last of some
+    runs, the most in any of them, and the most that was in use at once.
+    """
+
+    held: int
+    most: int
+    in_use: int
+
+
+class Measured(_Part):
+    """One case with one arena: by round seconds of a run and what the process took, each in a process of its own.
+
+    Attributes:
+        pss: proportional set size after the runs.
+        peak: the most that was resident.
+        group_peak: the most that the process's control group had; only where there was one.
+    """
+
+    arena: Held
+    seconds: tuple[float, ...]
+    pss: tuple[int, ...]
+    peak: tuple[int, ...]
+    group_peak: tuple[int, ...] = ()
+
+
+class Planned(_Part):
+    """The plan of the exported graph."""
+
+    arena: int
+    lower_bound: int
+    fragmentation: float
+
+
+class Case(_Part):
+    """A model at one batch.
+
+    Attributes:
+        held: by the name of an arena what it held, of all that came into question.
+        choice: the one of them that is called chosen.
+        measured: by name, `default` and `chosen` among them.
+        turns: seconds of a run, all by turns in one process; rounds are the same ones for all.
+    """
+
+    title: str
+    batch: int
+    origin: Origin
+    plan: Planned
+    held: Mapping[str, Held]
+    choice: str
+    measured: Mapping[str, Measured]
+    turns: Mapping[str, tuple[float, ...]]
+
+
+class Planning(_Part):
+    """The planner alone: random sets of lifetimes, and a large one.
+
+    Attributes:
+        fragmentation: of each random set.
+        tensors: of the large set, and ``seconds`` that its plan took, several times.
+    """
+
+    origin: Origin
+    fragmentation: tuple[float, ...]
+    tensors: int
+    seconds: tuple[float, ...]
+
+
+class Results(_Part):
+    """All of it; cases may come from several runs."""
+
+    machine: Mapping[str, str | float]
+    threads: int
+    cases: Mapping[str, Case] = Field(default_factory=dict)
+    planning: Planning | None = None
+    left_out: tuple[str, ...] = ()
+
+    def joined(self, earlier: Results) -> Results:
+        """With what an earlier run measured and this one did not."""
+        return self.model_copy(
+            update={"cases": {**earlier.cases, **self.cases}, "planning": self.planning or earlier.planning}
+        )
+
+
+def read(file: Path) -> Results | None:
+    """What was kept there; None of nothing, or of what an older benchmark wrote."""
+    if not file.exists():
+        return None
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except ValueError:
+        return None

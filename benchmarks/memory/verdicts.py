@@ -1,0 +1,88 @@
+"""Each target of the memory manager beside what was measured. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.graph.figures import Ratio, ratio
+from benchmarks.graph.verdicts import NOT_MEASURED, Verdict
+from benchmarks.memory.records import Case, Results
+from benchmarks.memory.settings import CHOSEN
+
+from openclaw.memory.choice import DEFAULT
+
+_HELD = 0.5
+_SLOWER = 1.03
+_FRAGMENTED, _RANDOM = 0.03, 0.01
+_PLANNING = 0.1  # seconds
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """All of them."""
+    cases = [each for each in results.cases.values() if {DEFAULT, CHOSEN} <= set(each.measured)]
+    return [*_held(cases), *_latency(cases), *_plans(results), *_planning(results)]
+
+
+def held(case: Case, name: str) -> float | None:
+    """What the arena held with this arena, through what the default's held."""
+    mine, default = case.measured.get(name), case.measured.get(DEFAULT)
+    return mine.arena.held / default.arena.held if mine and default and default.arena.held else None
+
+
+def slower(case: Case, name: str) -> Ratio | None:
+    """The latency with this arena, through the default's, round by round."""
+    mine, default = case.turns.get(name), case.turns.get(DEFAULT)
+    return ratio(mine, default) if mine and default else None
+
+
+def _held(cases: list[Case]) -> Iterator[Verdict]:
+    found = {f"{case.title}, batch {case.batch}": share for case in cases if (share := held(case, CHOSEN)) is not None}
+    targets = (
+        f"Activation memory held at most {_HELD}x of the default's, in the median",
+        "Never more than the default's",
+    )
+    if not found:
+        yield from (Verdict(target, NOT_MEASURED, None) for target in targets)
+        return
+    median = statistics.median(found.values())
+    yield Verdict(targets[0], f"{median:.2f}x, {len(found)} cases", median <= _HELD)
+    worst = max(found, key=lambda name: found[name])
+    yield Verdict(targets[1], f"at worst {found[worst]:.2f}x: {worst}", found[worst] <= 1)
+
+
+def _latency(cases: list[Case]) -> Iterator[Verdict]:
+    target = f"Latency at most {_SLOWER}x of the default's"
+    found = {f"{case.title}, batch {case.batch}": each for case in cases if (each := slower(case, CHOSEN)) is not None}
+    if not found:
+        yield Verdict(target, NOT_MEASURED, None)
+        return
+    worst = max(found, key=lambda name: found[name].median)
+    yield Verdict(target, f"at worst {found[worst]}: {worst}", found[worst].median <= _SLOWER)
+
+
+def _plans(results: Results) -> Iterator[Verdict]:
+    target = f"Fragmentation of the plan under {_FRAGMENTED:.0%} on every net"
+    found = {f"{case.title}, batch {case.batch}": case.plan.fragmentation for case in results.cases.values()}
+    if not found:
+        yield Verdict(target, NOT_MEASURED, None)
+        return
+    worst = max(found, key=lambda name: found[name])
+    yield Verdict(target, f"at worst {found[worst]:.2%}: {worst} (of {len(found)})", found[worst] < _FRAGMENTED)
+
+
+def _planning(results: Results) -> Iterator[Verdict]:
+    done = results.planning
+    targets = (
+        f"Under {_RANDOM:.0%} in the median of random lifetimes",
+        f"A plan of {done.tensors:,} tensors takes under {_PLANNING * 1e3:.0f} ms" if done else "Time of a plan",
+    )
+    if done is None:
+        yield from (Verdict(target, NOT_MEASURED, None) for target in targets)
+        return
+    median, worst = statistics.median(done.fragmentation), max(done.fragmentation)
+    told = f"{median:.2%}, at worst {worst:.2%}, {len(done.fragmentation)} sets"
+    yield Verdict(targets[0], told, median < _RANDOM)
+    seconds = statistics.median(done.seconds)
+    told = f"{seconds * 1e3:.0f} ms ({min(done.seconds) * 1e3:.0f} to {max(done.seconds) * 1e3:.0f})"
+    yield Verdict(targets[1], told, seconds < _PLANNING)
