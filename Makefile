@@ -36,6 +36,10 @@ test: lint chart ## Lint, chart, and all tests but e2e, the real API server amon
 test-fast: install ## The tests that need no cluster
 	$(PYTEST) tests/unit tests/control tests/contract tests/runtime tests/docs
 
+.PHONY: test-arm64
+test-arm64: install ## Tests of the runtime on an emulated 64-bit ARM machine (apt, Linux 6.7; about ten minutes)
+	$(BIN)/python tools/arm64/run.py $(ARGS)
+
 .PHONY: e2e
 e2e: install ## Install with helm on a real node and use it (root on Debian; see docs/contributing-tests.md)
 	$(TESTCLUSTER) build
