@@ -228,13 +228,18 @@ async def test_those_who_wait_for_a_run_that_fails_are_answered_the_general_way(
     value = helper.make_tensor_value_info
     path = save(
         tmp_path,
-        [helper.make_node("Compress", ["x", "c"], ["y"], axis=0)],
+        [
+            helper.make_node("ReduceMax", ["x"], ["largest"], axes=[1], keepdims=0),
+            helper.make_node("Greater", ["largest", "zero"], ["c"]),
+            helper.make_node("Compress", ["x", "c"], ["y"], axis=0),
+        ],
         [value("x", TensorProto.FLOAT, [None, 2])],
         [value("y", TensorProto.FLOAT, [None, 2])],
-        [helper.make_tensor("c", TensorProto.BOOL, [1], [True])],
+        [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])],
     )
-    one = site(path, profile=TOGETHER)  # a profile that is wrong: the model gives one row whatever it is given
+    one = site(path, profile=TOGETHER)  # a profile that is wrong: the model gives a row only for what is positive
     await one.generally(document([1.0, 2.0]))
+    assert (await one.soon(document([1.0, 2.0]))).status == 200
     coming = [one.soon(document([value, value])) for value in range(3)]
     for number, answer in enumerate(await asyncio.gather(*coming)):
         assert whole(answer) == whole(await one.generally(document([number, number])))

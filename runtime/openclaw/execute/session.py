@@ -40,12 +40,14 @@ class Model:
         threads: threads that one inference may use.
         engine: what runs it; see ``execute.engines``.
         device: where it was assigned to; None: nowhere, so to the CPU.
+        path: the file.
     """
 
     def __init__(
         self,
         session: Any,
         *,
+        path: Path,
         name: str,
         threads: int,
         engine: str = engines.OWN,
@@ -54,6 +56,7 @@ class Model:
     ) -> None:
         self.name = name
         self.device = device
+        self.path = path
         self.threads = threads
         self.engine = engine
         self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
@@ -104,7 +107,9 @@ class Model:
             log.warning("%s cannot be run by %s, so onnxruntime runs it: %s", source, engine, error)
             engine = engines.OWN
             session = _open_session(path, threads, source=source, engine=engine, arena=arena)
-        return cls(session, name=name or path.stem, threads=threads, engine=engine, device=device, arena=arena)
+        return cls(
+            session, path=path, name=name or path.stem, threads=threads, engine=engine, device=device, arena=arena
+        )
 
     def run(self, inputs: Mapping[str, npt.ArrayLike], *, outputs: Iterable[str] | None = None) -> dict[str, Array]:
         """Runs one inference.

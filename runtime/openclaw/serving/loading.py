@@ -21,6 +21,9 @@ from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
 
+_SMALL = 4 * 2**20
+"""Bytes of a file; reading so many from memory takes several times as long as having a thread run a model."""
+
 _ROOM = 2
 """onnxruntime holds the file's weights and those that it prepared for its kernels at the same time while it loads."""
 
@@ -33,6 +36,8 @@ class Loaded:
         config: what was asked for.
         model: itself.
         seconds: that loading took.
+        inline: the same on one thread, for runs on the event loop: those of several threads wait there for threads
+            that wait for a core. None: the model itself.
         profile: how long its batches take, as far as that was measured.
     """
 
@@ -40,6 +45,7 @@ class Loaded:
     model: Model
     seconds: float
     profile: ModelProfile = field(default_factory=unmeasured)
+    inline: Model | None = None
 
 
 async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
@@ -68,7 +74,15 @@ def load(config: ModelConfig, path: Path, *, threads: int, device: str | None = 
     model = _prepared(config, path, threads=threads, device=device) or _warm(
         config, path, threads=threads, device=device
     )
-    return Loaded(config, model, seconds=time.perf_counter() - began)
+    inline = _on_one_thread(config, model)
+    return Loaded(config, model, seconds=time.perf_counter() - began, inline=inline)
+
+
+def _on_one_thread(config: ModelConfig, model: Model) -> Model | None:
+    """Of a model that may be quick; what is larger takes longer to read than a run on the event loop may take."""
+    if model.threads == 1 or model.path.stat().st_size > _SMALL or (model.device and not model.device.on_cpu):
+        return None
+    return Model.from_file(model.path, name=config.name, threads=1, source=str(parse(config.uri)))
 
 
 def _prepared(config: ModelConfig, path: Path, *, threads: int, device: str | None) -> Model | None:

@@ -72,7 +72,8 @@ class Served:
             concurrency=runs,
             hop=hop,
         )
-        self.shortcut = shortcut_to(loaded.model, self._batcher, self._statistics, name=self.name, version=version)
+        quick = loaded.inline or loaded.model
+        self.shortcut = shortcut_to(quick, self._batcher, self._statistics, name=self.name, version=version)
 
     def infer(
         self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None

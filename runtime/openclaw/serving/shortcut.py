@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
 import orjson
 
 from openclaw.errors import RequestError
+from openclaw.execute.bound import Bound
 from openclaw.execute.session import Array, Model
 from openclaw.serving.batching.batcher import Batcher
+from openclaw.serving.batching.profile import PAYS_BELOW
 from openclaw.serving.inference import InferRequest, Tensor
 from openclaw.serving.places import BinaryAnswer, Place, Reply, Waiting
 from openclaw.serving.statistics import Statistics
@@ -34,6 +37,7 @@ MOST = 16
 """Requests that share a run: with more, the first would wait too long for the last to be read."""
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 1024
+_TRIALS = 5
 PATIENCE = 8
 """Failures after which a shape is left to the general way: its outputs' shapes depend on its values, it seems."""
 
@@ -91,6 +95,21 @@ class Shortcut:
             return False
         place.put_bytes(memoryview(body)[size:])
         return self._enter(place, Waiting(reply, True, began))
+
+    def _shared(self, arrays: Mapping[str, Array], alone: Bound) -> Bound:
+        """Memory for as many requests as share a run quickly, if that is cheaper than one after the other."""
+        most = min(self._batcher.joins(arrays), MOST)
+        try:
+            seconds = _quickest(alone)
+            while most > 1:
+                bound = self._model.bind(arrays, most=most)
+                together = _quickest(bound)
+                if together < self._batcher.hop and together < PAYS_BELOW * seconds * most:
+                    return bound
+                most //= 2
+        except Exception:  # onnxruntime's have no common base; runs alone find the words
+            return alone
+        return alone
 
     def _enter(self, place: Place, request: Waiting) -> bool:
         place.waiting.append(request)
@@ -194,11 +213,12 @@ class Shortcut:
         if shape in self._places or array.nbytes > MAX_BYTES or not self._batcher.is_quick(array.nbytes):
             return None
         arrays = {self._spec.name: array}
-        most = min(self._batcher.together(arrays), MOST)
         try:
-            bound = self._model.bind(arrays, most=most)
+            alone = self._model.bind(arrays)
         except RequestError:
             return None
+        bound = self._shared(arrays, alone)
+        most = bound.most
         outputs = [
             Tensor(
                 name, self._model.datatypes[name], values[: len(values) // most] if most > 1 else values, binary=True
@@ -211,6 +231,17 @@ class Shortcut:
             self.forget()
         self._places[shape] = place
         return place
+
+
+def _quickest(bound: Bound) -> float:
+    """Seconds of the quickest of a few full runs: others are longer because of what else goes on."""
+    run = bound.runner(bound.most)
+    taken = []
+    for _ in range(_TRIALS):
+        began = perf_counter()
+        run()
+        taken.append(perf_counter() - began)
+    return min(taken)
 
 
 def shortcut_to(model: Model, batcher: Batcher, statistics: Statistics, *, name: str, version: str) -> Shortcut | None:

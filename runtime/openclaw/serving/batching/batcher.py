@@ -181,15 +181,15 @@ class Batcher:
         """Whether ``submit`` would answer so many bytes at once."""
         return nbytes <= self._inline.nbytes and not self._closed
 
-    def together(self, arrays: Mapping[str, Array]) -> int:
-        """How many requests like this one are best run at once where ``submit`` answers at once; 1: each alone."""
+    def joins(self, arrays: Mapping[str, Array]) -> int:
+        """How many requests like this one may share a run; 1: none but itself."""
         form = self._form(arrays)
-        if form.shape is None:
-            return 1
-        profile = self._latencies.profile(form)
-        measured = profile.known and profile.points[-1].runs > 0
-        rows = min(self._largest, profile.rows_within(self._inline.hop)) if measured and profile.pays else 1
-        return max(1, rows // form.rows)
+        return 1 if form.shape is None else max(1, self._largest // form.rows)
+
+    @property
+    def hop(self) -> float:
+        """Seconds that a run on the event loop may take."""
+        return self._inline.hop
 
     def run_at_once(self, run: Callable[[], None], *, rows: int, nbytes: int) -> bool:
         """Runs the model by ``run`` where ``submit`` would answer at once; whether it did. Raises what ``run`` does."""
