@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper
 
@@ -187,14 +188,24 @@ def test_an_optimizer_that_is_killed_costs_its_gain_alone_and_is_not_tried_by_ev
     assert second.told()["reason"] == first.told()["reason"]
 
 
-def test_a_container_that_was_killed_with_it_does_not_try_again(pods: Any, cache: str) -> None:
-    pod = pods()
-    (pod.prepared / "work").mkdir(parents=True)
-    (pod.prepared / "work" / "job.json").write_text("{}")
+def test_a_container_that_was_killed_with_it_does_not_try_again_and_tells_those_who_wait(
+    pods: Any, cache: str, tmp_path: Path
+) -> None:
+    pod, other = pods(), pods()
+    process = pod.start(f"--cache={cache}", **stub(tmp_path / "stubs", "onnx_ir", HANGS))
+    _claims(pod)
+    for member in (*psutil.Process(process.pid).children(recursive=True), process):
+        member.kill()
+    process.communicate(timeout=20)
+
     assert pod.run(f"--cache={cache}") == 0
     assert pod.told()["outcome"] == "Failed"
     assert "the container ended while it optimized" in pod.told()["reason"]
     assert pod.form() is None
+    began = time.monotonic()
+    assert other.run(f"--cache={cache}") == 0
+    assert other.told()["reason"] == pod.told()["reason"]
+    assert time.monotonic() - began < Pace().stale, "it did not have to find out by itself"
 
 
 def test_what_takes_too_long_is_given_up(pods: Any, cache: str, tmp_path: Path) -> None:
@@ -206,13 +217,18 @@ def test_what_takes_too_long_is_given_up(pods: Any, cache: str, tmp_path: Path) 
     assert pod.form() is None
 
 
-def test_a_pod_that_is_stopped_lets_another_one_try_at_once(s3: Any, pods: Any, cache: str, tmp_path: Path) -> None:
-    pod = pods()
-    process = pod.start(f"--cache={cache}", **stub(tmp_path / "stubs", "onnx_ir", HANGS))
-    tick, ends = threading.Event(), time.monotonic() + 40
+def _claims(pod: Pod, seconds: float = 40) -> None:
+    """Waits until a pod has the claim."""
+    tick, ends = threading.Event(), time.monotonic() + seconds
     while not (pod.prepared / "work" / "claim.json").exists():
         assert time.monotonic() < ends, "it never claimed"
         tick.wait(0.05)
+
+
+def test_a_pod_that_is_stopped_lets_another_one_try_at_once(s3: Any, pods: Any, cache: str, tmp_path: Path) -> None:
+    pod = pods()
+    process = pod.start(f"--cache={cache}", **stub(tmp_path / "stubs", "onnx_ir", HANGS))
+    _claims(pod)
     assert shared(s3, cache)["claims"] == ["000001"]
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=20)
