@@ -28,6 +28,9 @@ LOCK = REPOSITORY / "requirements" / "dev.lock"
 # About ten minutes on two cores: an emulated CPU is ten times slower.
 SELECTION = (
     "tests/devices",
+    "tests/memory/test_lifetimes.py",
+    "tests/memory/test_placing.py",
+    "tests/memory/test_planner.py",
     "tests/runtime/test_cpu.py",
     "tests/runtime/test_memory.py",
     "tests/runtime/test_config.py",
@@ -39,7 +42,8 @@ SELECTION = (
 
 PYTHON = "python3.11"
 ROOT_PACKAGES = (PYTHON, "libstdc++6", "libgomp1", "dash", "coreutils")
-WHEELS = ("onnx", "ml-dtypes", "psutil", "hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
+EXTRA = "optimize"
+WHEELS = ("ml-dtypes", "psutil", "hypothesis", "pytest", "pytest-asyncio", "pytest-timeout")
 PLATFORM = "aarch64-manylinux_2_36"
 
 # The first bytes of a program for this architecture, and which of them count (elf(5): e_ident, e_type, e_machine).
@@ -108,7 +112,7 @@ def emulator() -> Path:
 
 def system() -> Path:
     """A root with Debian's Python and the wheels of the lock; made once for each lock."""
-    wanted = repr((ROOT_PACKAGES, WHEELS, PLATFORM)).encode()
+    wanted = repr((ROOT_PACKAGES, EXTRA, WHEELS, PLATFORM)).encode()
     told = hashlib.sha256(LOCK.read_bytes() + wanted).hexdigest()[:12]
     root = CACHE / f"root-{told}"
     if not (root / "complete").exists():
@@ -162,7 +166,7 @@ def enter(root: Path, interpreter: Path, command: Sequence[str]) -> int:
 
 def _locked() -> Path:
     """The part of the lock that the tests need, with the hashes that it has."""
-    resolve = ["compile", "pyproject.toml", "-", "--extra", "runtime", "--constraints", str(LOCK)]
+    resolve = ["compile", "pyproject.toml", "-", "--extra", EXTRA, "--constraints", str(LOCK)]
     resolve += ["--quiet", "--no-header", "--no-annotate", "--python-platform", PLATFORM, "--python-version", "3.11"]
     pinned = _run([_uv(), "pip", *resolve], timeout=10 * _MINUTES, given="\n".join(WHEELS))
     names = {line.partition("==")[0] for line in pinned.splitlines() if "==" in line}
