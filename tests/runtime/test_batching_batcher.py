@@ -15,7 +15,7 @@ import pytest
 from openclaw.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded
 from openclaw.execute.session import Array
 from openclaw.serving.batching.batcher import Batcher
-from openclaw.serving.batching.hop import measure_hop
+from openclaw.serving.batching.hop import Inline, measure_hop
 from openclaw.serving.batching.layout import Layout
 from openclaw.serving.batching.measuring import ModelProfile, unmeasured
 from openclaw.serving.batching.profile import Point, Profile, batch_sizes
@@ -490,6 +490,28 @@ class TestInline:
             slow = False
             await answer
             assert isinstance(batcher.submit(request(1), ("y",)), list)
+
+    def test_a_model_that_was_slow_is_tried_on_the_loop_again_ever_more_rarely(self) -> None:
+        now = 0.0
+        inline = Inline(1.0, lambda: now)
+        quick = Profile((Point(1, 0.01, 5),))
+        waited = []
+        for _ in range(9):
+            assert inline.admits(quick, 1, nbytes=4)
+            while inline.nbytes >= 0:
+                inline.ran(5.0, rows=1)
+            began = now
+            while not inline.admits(quick, 1, nbytes=4):
+                inline.seen(5.0)
+                now += 0.5
+            waited.append(now - began)
+        assert waited == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        now += 61.0
+        while inline.nbytes >= 0:
+            inline.ran(5.0, rows=1)
+        assert not inline.admits(quick, 1, nbytes=4)
+        now += 1.0
+        assert inline.admits(quick, 1, nbytes=4)
 
     async def test_a_hop_takes_some_time(self) -> None:
         with ThreadPoolExecutor(1) as executor:

@@ -13,7 +13,9 @@ import pytest
 from onnx import helper
 
 import openclaw
+from openclaw.config import ModelConfig
 from openclaw.execute import engines
+from openclaw.serving.loading import load
 
 ROWS = np.random.default_rng(5).standard_normal((3, 64)).astype(np.float32)
 HAS_WHEEL = platform.machine() == "x86_64" and platform.system() == "Linux"
@@ -78,3 +80,25 @@ async def test_a_server_answers_from_the_engine_that_its_model_names(
     assert server.stop() == 0
     assert ("thread(s) of openvino" in server.log) == HAS_WHEEL
     assert "Traceback" not in server.log
+
+
+def test_a_small_model_gets_a_session_of_one_thread_for_quick_runs_and_no_other_does(
+    models: Any, tmp_path: Path
+) -> None:
+    def inline(path: Path, threads: int = 2) -> Any:
+        config = ModelConfig(name="m", uri=path.as_uri())
+        return load(config, path, threads=threads).inline
+
+    small = models.digits()
+    assert inline(small).threads == 1
+    np.testing.assert_array_equal(
+        inline(small).run({"image": ROWS})["scores"], openclaw.load(small, threads=2).run({"image": ROWS})["scores"]
+    )
+    assert inline(small, threads=1) is None
+    outside = tmp_path / "outside.onnx"
+    onnx.save(onnx.load(small), outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert inline(outside) is None
+    large = onnx.load(small)
+    large.doc_string = " " * 2**22
+    onnx.save(large, tmp_path / "large.onnx")
+    assert inline(tmp_path / "large.onnx") is None

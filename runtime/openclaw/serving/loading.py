@@ -80,9 +80,14 @@ def load(config: ModelConfig, path: Path, *, threads: int, device: str | None = 
 
 def _on_one_thread(config: ModelConfig, model: Model) -> Model | None:
     """Of a model that may be quick; what is larger takes longer to read than a run on the event loop may take."""
-    if model.threads == 1 or model.path.stat().st_size > _SMALL or (model.device and not model.device.on_cpu):
+    if model.threads == 1 or (model.device and not model.device.on_cpu) or not _is_small(model.path):
         return None
     return Model.from_file(model.path, name=config.name, threads=1, source=str(parse(config.uri)))
+
+
+def _is_small(path: Path) -> bool:
+    """Whether a model and its weights are small; weights beside the file are named by a ``location`` (onnx.proto)."""
+    return path.stat().st_size <= _SMALL and b"location" not in path.read_bytes()
 
 
 def _prepared(config: ModelConfig, path: Path, *, threads: int, device: str | None) -> Model | None:

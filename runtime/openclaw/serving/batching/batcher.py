@@ -110,7 +110,7 @@ class Batcher:
         self.adopt(profile)
         self._running: set[_Running] = set()
         self._buffers = [Buffers() for _ in range(concurrency)]
-        self._inline = Inline(hop)
+        self._inline = Inline(hop, clock)
         self._overrun = Overrun()
         self._decision: asyncio.Handle | None = None
         self._decision_at = _NEVER
@@ -229,7 +229,7 @@ class Batcher:
         seconds = self._clock() - start
         inline = self._inline
         if inline.slow or seconds > inline.hop:
-            inline.ran(seconds)
+            inline.ran(seconds, rows=rows)
         self._ran(rows, seconds)
         return result
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from statistics import median
 
@@ -18,6 +20,9 @@ _SLACK = 2
 _SLOW = 16
 _TOO_SLOW = 40
 """Three slow runs in close succession; fewer are pauses of the machine."""
+_FIRST_BAR, _LONGEST_BAR = 1.0, 60.0
+"""Seconds for which a model that was slow is kept off the event loop: twice as long each time, until it was good for as
+long as it may last. What runs on threads under load are batches, which may never be quick enough to end it earlier."""
 
 
 async def measure_hop(executor: Executor) -> float:
@@ -36,31 +41,37 @@ class Inline:
 
     Attributes:
         nbytes: of the largest request that may; -1: none.
-        slow: grows with each run that took longer than the hop, and shrinks with the others.
+        slow: grows with each run that took longer than the hop, and shrinks with the requests of the others.
     """
 
-    __slots__ = ("_proven", "hop", "nbytes", "slow")
+    __slots__ = ("_bar", "_barred_until", "_clock", "hop", "nbytes", "slow")
 
-    def __init__(self, hop: float) -> None:
+    def __init__(self, hop: float, clock: Callable[[], float] = time.perf_counter) -> None:
         self.nbytes = -1
         self.slow = 0
         self.hop = hop
-        self._proven = True
+        self._clock = clock
+        self._bar = _FIRST_BAR
+        self._barred_until = -math.inf
 
     def admits(self, profile: Profile, rows: int, *, nbytes: int) -> bool:
         """Whether a request of ``rows`` rows is quick enough; those that are no larger then are as well."""
-        if not (self._proven and profile.known and profile.latency(rows) < self.hop):
+        if not (profile.known and profile.latency(rows) < self.hop and self._clock() >= self._barred_until):
             return False
         self.nbytes = max(self.nbytes, nbytes)
         return True
 
-    def ran(self, seconds: float) -> None:
+    def ran(self, seconds: float, *, rows: int) -> None:
         """A run on the event loop took so long; need not be told of a quick one while ``slow`` is 0."""
-        self.slow += _SLOW if seconds > self.hop * _SLACK else -1
+        self.slow = max(0, self.slow + (_SLOW if seconds > self.hop * _SLACK else -rows))
         if self.slow > _TOO_SLOW:
             self.nbytes, self.slow = -1, 0
-            self._proven = False
+            now = self._clock()
+            good = now - self._barred_until
+            self._bar = _FIRST_BAR if good > _LONGEST_BAR else min(2 * self._bar, _LONGEST_BAR)
+            self._barred_until = now + self._bar
 
     def seen(self, seconds: float) -> None:
         """A run on a thread took so long; a quick one proves that runs may come back to the event loop."""
-        self._proven = self._proven or seconds < self.hop
+        if seconds < self.hop:
+            self._barred_until = min(self._barred_until, self._clock())
