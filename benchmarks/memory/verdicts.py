@@ -14,6 +14,7 @@ from openclaw.memory.choice import DEFAULT
 
 _HELD = 0.5
 _SLOWER = 1.03
+_SAME = 1.01  # pages that a loader happens to touch differ by about as much
 _FRAGMENTED, _RANDOM = 0.03, 0.01
 _PLANNING = 0.1  # seconds
 
@@ -21,13 +22,19 @@ _PLANNING = 0.1  # seconds
 def verdicts(results: Results) -> list[Verdict]:
     """All of them."""
     cases = [each for each in results.cases.values() if {DEFAULT, CHOSEN} <= set(each.measured)]
-    return [*_held(cases), *_latency(cases), *_plans(results), *_planning(results)]
+    return [*_held(cases), *_processes(cases), *_latency(cases), *_plans(results), *_planning(results)]
 
 
 def held(case: Case, name: str) -> float | None:
     """What the arena held with this arena, through what the default's held."""
     mine, default = case.measured.get(name), case.measured.get(DEFAULT)
     return mine.arena.held / default.arena.held if mine and default and default.arena.held else None
+
+
+def resident(case: Case) -> float | None:
+    """What the process has after the runs with the chosen arena, through what it has with the default's."""
+    mine, default = case.measured[CHOSEN].pss, case.measured[DEFAULT].pss
+    return statistics.median(mine) / statistics.median(default) if mine and default else None
 
 
 def slower(case: Case, name: str) -> Ratio | None:
@@ -49,6 +56,18 @@ def _held(cases: list[Case]) -> Iterator[Verdict]:
     yield Verdict(targets[0], f"{median:.2f}x, {len(found)} cases", median <= _HELD)
     worst = max(found, key=lambda name: found[name])
     yield Verdict(targets[1], f"at worst {found[worst]:.2f}x: {worst}", found[worst] <= 1)
+
+
+def _processes(cases: list[Case]) -> Iterator[Verdict]:
+    target = "The whole process has no more than with the default's arena (PSS)"
+    found = {f"{case.title}, batch {case.batch}": share for case in cases if (share := resident(case)) is not None}
+    if not found:
+        yield Verdict(target, NOT_MEASURED, None)
+        return
+    worst = max(found, key=lambda name: found[name])
+    median = statistics.median(found.values())
+    told = f"{median:.2f}x in the median, at worst {found[worst]:.2f}x: {worst}"
+    yield Verdict(target, told, found[worst] <= _SAME)
 
 
 def _latency(cases: list[Case]) -> Iterator[Verdict]:

@@ -60,6 +60,12 @@ def test_every_target_is_held_against_what_was_measured() -> None:
     assert verdict(good, "Activation memory").measured == "0.40x, 3 cases"
     assert verdict(good, "Never more").holds
     assert verdict(good, "Latency").holds
+    assert verdict(good, "The whole process").holds
+    heavy = case(1, share=0.4)
+    chosen = heavy.measured[CHOSEN].model_copy(update={"pss": (260 * MIB,) * 3})
+    heavy = heavy.model_copy(update={"measured": {**heavy.measured, CHOSEN: chosen}})
+    assert verdict(results(heavy), "The whole process").holds is False
+    assert "at worst 1.30x: A net, batch 1" in verdict(results(heavy), "The whole process").measured
     bad = results(case(1, share=1.2, pace=1.05, lost=0.04))
     for beginning in ("Activation memory", "Never more", "Latency", "Fragmentation"):
         assert verdict(bad, beginning).holds is False, beginning
