@@ -37,7 +37,7 @@ test-fast: install ## The tests that need no cluster
 	$(PYTEST) tests/unit tests/control tests/contract tests/runtime tests/docs
 
 .PHONY: test-arm64
-test-arm64: install ## Tests of the runtime on an emulated 64-bit ARM machine (apt, Linux 6.7; about ten minutes)
+test-arm64: install ## Tests of the runtime on an emulated 64-bit ARM machine (apt, Linux 6.7; about four minutes)
 	$(BIN)/python tools/arm64/run.py $(ARGS)
 
 .PHONY: e2e

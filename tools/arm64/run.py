@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / ".cache" / "arm64"
 LOCK = REPOSITORY / "requirements" / "dev.lock"
 
-# About ten minutes on two cores: an emulated CPU is ten times slower.
+# About four minutes on two cores, and one more the first time: an emulated CPU is five to ten times slower.
 SELECTION = (
     "tests/devices",
     "tests/memory/test_lifetimes.py",
