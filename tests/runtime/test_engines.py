@@ -2,6 +2,8 @@
 
 import logging
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,13 @@ def test_a_model_that_names_an_engine_which_is_not_there_runs_on_onnxruntime_and
     assert model.engine == "onnxruntime"
     assert "digits-tensorrt.onnx is fastest on tensorrt, which is not installed" in caplog.text
     assert model.run({"image": ROWS})["scores"].shape == (3, 10)
+
+
+def test_a_model_that_names_no_engine_loads_none(models: Any) -> None:
+    program = f"import sys, openclaw; openclaw.load({str(models.digits())!r}); print(engine in sys.modules)"
+    program = f"engine = 'onnxruntime_ep_openvino'; {program}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
 
 
 def test_a_damaged_model_that_names_an_engine_is_refused_for_its_damage(models: Any, tmp_path: Path) -> None:

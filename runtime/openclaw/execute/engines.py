@@ -59,7 +59,8 @@ def installed() -> tuple[str, ...]:
 
 def usable(engine: str, *, source: str) -> str:
     """The engine, or onnxruntime's own kernels where it is not installed, which the log says of ``source``."""
-    if engine in installed():
+    # Looking for others loads them, which who needs none is spared.
+    if engine == OWN or engine in installed():
         return engine
     how = "pip install 'openclaw[openvino]'" if engine == OPENVINO else f"it needs an onnxruntime with {engine}"
     log.warning("%s is fastest on %s, which is not installed (%s): it runs on onnxruntime", source, engine, how)
