@@ -81,8 +81,7 @@ async def test_pods_answer_with_the_form_under_the_models_name(served: Namespace
 
 
 async def test_the_outcome_is_told_as_an_event(served: Namespace) -> None:
-    told = json.loads(await served.kubectl("get", "events", "--output=json"))["items"]
-    reasons = [each["reason"] for each in told if each["involvedObject"]["name"] == "chain"]
+    reasons = await served.until_event("chain", "Optimized")
     assert reasons.count("Optimized") == 1
 
 

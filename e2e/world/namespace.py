@@ -150,6 +150,16 @@ class Namespace:
 
         return await self._until(pods, name, what, timeout=timeout)
 
+    async def until_event(self, name: str, reason: str, *, timeout: float = 60) -> list[str]:
+        """Wait until an event tells `reason` of a service; returns the reasons told of it, in any order."""
+
+        async def reasons() -> list[str] | None:
+            told = json.loads(await self.kubectl("get", "events", "--output=json"))["items"]
+            found = [each["reason"] for each in told if each["involvedObject"]["name"] == name]
+            return found if reason in found else None
+
+        return await self._until(reasons, name, f"an event tells {reason} of {name}", timeout=timeout)
+
     async def leftovers(self, name: str) -> list[str]:
         """Everything that bears the label of a service, as kind/name."""
         selector = f"--selector=openclaw.io/service={name}"

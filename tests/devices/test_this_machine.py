@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from openclaw.devices.command import command
 from openclaw.devices.cpu import count_cpus, parse_mountinfo
-from openclaw.devices.instructions import parse_auxv, read_instructions
+from openclaw.devices.instructions import parse_auxv, parse_cpuinfo, read_instructions
 from openclaw.devices.inventory import read_devices
 from support.recorded import NAMES, laid_out
 from support.waiting import until
@@ -44,9 +44,11 @@ def test_the_cpu_of_this_machine_is_what_the_kernel_says() -> None:
     assert expected is None or expected in cpu.instructions
 
 
-@pytest.mark.skipif(platform.machine() != "aarch64", reason="the auxiliary vector says nothing of the kind elsewhere")
-def test_on_arm_the_kernel_tells_each_process_what_it_may_use() -> None:
-    assert parse_auxv(Path("/proc/self/auxv").read_bytes()) == read_instructions()
+def test_instructions_are_those_that_the_kernel_tells_each_process_on_arm_and_lists_elsewhere() -> None:
+    if platform.machine() == "aarch64":
+        assert read_instructions() == parse_auxv(Path("/proc/self/auxv").read_bytes())
+    else:
+        assert read_instructions() == parse_cpuinfo(Path("/proc/cpuinfo").read_text())
 
 
 def test_bits_of_the_auxiliary_vector_are_named_as_everywhere() -> None:

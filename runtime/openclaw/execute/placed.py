@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from openclaw.devices.assigning import Assignment, assigned, carried_out
 from openclaw.execute.session import Model
+
+if TYPE_CHECKING:
+    from openclaw.devices.assigning import Assignment
 
 
 def open_model(
@@ -30,6 +33,8 @@ def open_model(
     """
     if device is None:
         return Model.from_file(path, name=name, threads=threads, source=source)
+    # Knowing every vendor's devices takes as long to import as a small model to load.
+    from openclaw.devices.assigning import assigned, carried_out
 
     def on(assignment: Assignment) -> Model:
         return Model.from_file(path, name=name, threads=threads, source=source, device=assignment)

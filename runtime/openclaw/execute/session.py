@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from openclaw.devices.assigning import Assignment
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.errors import DeviceUnavailable, InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
 from openclaw.execute import engines
 from openclaw.execute.bound import Bound
-from openclaw.execute.providing import open_on
 from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
 from openclaw.graph import bfloat16
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
 from openclaw.memory.arena import Arena, ShrinkingRuns, arena_of
+
+if TYPE_CHECKING:
+    from openclaw.devices.assigning import Assignment
 
 log = logging.getLogger(__name__)
 
@@ -243,6 +244,8 @@ def _open_session(
     options.log_severity_level = 3
     try:
         if device is not None:
+            from openclaw.execute.providing import open_on
+
             return open_on(device, path, options)
         providers = engines.add_to(options, engine, threads=threads)
         with arena_of(options, arena):
