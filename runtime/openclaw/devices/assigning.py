@@ -19,7 +19,7 @@ from openclaw.devices.cpu import default_threads
 from openclaw.devices.device import Device
 from openclaw.devices.inventory import THIS_MACHINE, read_devices
 from openclaw.devices.placement import Key, Wish, choose, parse_wish, refusal
-from openclaw.devices.routes import CPU_PROVIDER
+from openclaw.devices.providers import CPU_PROVIDER
 from openclaw.errors import ConfigInvalid, DeviceUnavailable
 
 T = TypeVar("T")

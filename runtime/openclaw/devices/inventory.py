@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from openclaw.devices.backends import BACKENDS
 from openclaw.devices.device import Device
-from openclaw.devices.routes import PLUGINS
+from openclaw.devices.providers import PLUGINS, plugin_of
 from openclaw.devices.tree import Machine
 
 THIS_MACHINE = Path("/")
@@ -40,7 +39,7 @@ def installed_providers() -> frozenset[str]:
         import onnxruntime
     except ImportError:
         return frozenset()
-    plugged = {provider for provider, module in PLUGINS.items() if find_spec(module)}
+    plugged = {provider for provider in PLUGINS if plugin_of(provider)}
     return frozenset({*onnxruntime.get_available_providers(), *plugged})
 
 

@@ -8,11 +8,7 @@ pages of each vendor.
 from __future__ import annotations
 
 from openclaw.devices.device import Route
-
-CPU_PROVIDER = "CPUExecutionProvider"
-
-PLUGINS = {"OpenVINOExecutionProvider": "onnxruntime_ep_openvino"}
-"""Providers that come as packages of their own, which the installed onnxruntime loads: their modules."""
+from openclaw.devices.providers import CPU_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER, TENSORRT_PROVIDER
 
 
 def _wheel(package: str, needs: str) -> str:
@@ -25,7 +21,7 @@ def _wheel(package: str, needs: str) -> str:
 CPU = Route((CPU_PROVIDER,), "the installed onnxruntime has no CPU provider: pip install onnxruntime")
 
 CUDA = Route(
-    ("CUDAExecutionProvider", "NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider"),
+    (CUDA_PROVIDER, "NvTensorRTRTXExecutionProvider", TENSORRT_PROVIDER),
     _wheel("onnxruntime-gpu", "NVIDIA's driver, CUDA and cuDNN"),
 )
 
@@ -41,7 +37,7 @@ MIGRAPHX = Route(
 )
 
 OPENVINO = Route(
-    ("OpenVINOExecutionProvider",),
+    (OPENVINO_PROVIDER,),
     "no execution provider for it is installed: pip install onnxruntime-ep-openvino (needs Intel's compute runtime)",
 )
 

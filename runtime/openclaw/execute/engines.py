@@ -9,7 +9,6 @@ OpenVINO comes as a plugin that the installed onnxruntime loads (package onnxrun
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from typing import Any
 
 import onnxruntime
 
+from openclaw.devices.providers import CPU_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER, TENSORRT_PROVIDER
+from openclaw.execute.plugins import plugged_in
 from openclaw.graph.properties import read_properties
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,9 @@ OWN = "onnxruntime"
 """The engine that is always there."""
 OPENVINO = "openvino"
 
-CPU_PROVIDER = "CPUExecutionProvider"
-_OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
-_OPENVINO_PLUGIN = "onnxruntime_ep_openvino"
 _BUILT_IN = {
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU_PROVIDER),
-    "cuda": ("CUDAExecutionProvider", CPU_PROVIDER),
+    "tensorrt": (TENSORRT_PROVIDER, CUDA_PROVIDER, CPU_PROVIDER),
+    "cuda": (CUDA_PROVIDER, CPU_PROVIDER),
 }
 
 
@@ -92,17 +90,5 @@ def _openvino_config(threads: int) -> str:
     return json.dumps({"CPU": properties})
 
 
-@cache
 def _openvino_on_cpu() -> Any | None:
-    """The CPU as OpenVINO's plugin offers it; None where the plugin is not installed, or runs on no CPU here."""
-    if importlib.util.find_spec(_OPENVINO_PLUGIN) is None:
-        return None
-    plugin = importlib.import_module(_OPENVINO_PLUGIN)
-    try:
-        onnxruntime.register_execution_provider_library(_OPENVINO_PROVIDER, plugin.get_library_path())
-    except Exception as error:
-        # onnxruntime's exceptions have no common base below Exception, and a plugin's loader raises any.
-        log.warning("OpenVINO's plugin cannot be loaded, so it is not used: %s", error)
-        return None
-    found = (one for one in onnxruntime.get_ep_devices() if one.ep_name == _OPENVINO_PROVIDER)
-    return next((one for one in found if one.ep_metadata.get("ov_device") == "CPU"), None)
+    return plugged_in(OPENVINO_PROVIDER, "CPU")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from openclaw.devices.assigning import Assignment
-from openclaw.devices.routes import PLUGINS
+from openclaw.devices.providers import plugin_of
 from openclaw.errors import DeviceUnavailable
-from openclaw.execute import engines
+from openclaw.execute.plugins import plugged_in
 
 # What is wrong with a model is wrong with it on every device.
 _OF_THE_MODEL = (ort_errors.InvalidGraph, ort_errors.InvalidProtobuf, ort_errors.NoModel, ort_errors.NoSuchFile)
@@ -55,16 +54,14 @@ def open_on(device: Assignment, path: Path, options: Any) -> Any:
 
 def _providers(device: Assignment, options: Any) -> list[Any] | None:
     """What to make the session with; None: the options have it."""
-    plugin = PLUGINS.get(device.provider)
     # Once it was loaded a plugin is listed among the providers too, but cannot be had by its name.
-    if not (plugin and find_spec(plugin)) and device.provider in onnxruntime.get_available_providers():
+    if plugin_of(device.provider) is None and device.provider in onnxruntime.get_available_providers():
         return device.providers
-    engines.installed()  # which has onnxruntime load the plugins that there are
-    wanted = device.device["options"].get("device_type", "")
-    for one in onnxruntime.get_ep_devices():
-        if one.ep_name == device.provider and one.ep_metadata.get("ov_device") in (wanted, wanted.removesuffix(".0")):
-            options.add_provider_for_devices([one], {})
-            return None
-    raise DeviceUnavailable(
-        f"{device.device.title} cannot be used: {device.provider} does not find it here; {device.device.route.install}"
-    )
+    found = plugged_in(device.provider, device.device["options"].get("device_type", ""))
+    if found is None:
+        raise DeviceUnavailable(
+            f"{device.device.title} cannot be used: {device.provider} does not find it here; "
+            f"{device.device.route.install}"
+        )
+    options.add_provider_for_devices([found], {})
+    return None

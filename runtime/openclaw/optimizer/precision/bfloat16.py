@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from openclaw.devices.providers import CPU_PROVIDER
 from openclaw.errors import NotApplicable
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
@@ -44,7 +45,7 @@ def multiplies() -> bool:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU_PROVIDER])
     except Exception:
         # onnxruntime's exceptions have no common base below Exception; NotImplemented is what is expected.
         return False

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from openclaw.devices.providers import CPU_PROVIDER
 from openclaw.errors import NotApplicable
 from openclaw.optimizer.precision.scaling import Observed
 from openclaw.optimizer.recipe import Feed
@@ -57,7 +58,7 @@ def values_of(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(inner.SerializeToString(), options, providers=[CPU_PROVIDER])
     except Exception as error:
         # onnxruntime's exceptions have no common base below Exception.
         raise NotApplicable(f"the model cannot be run on the calibration data: {error}") from error
