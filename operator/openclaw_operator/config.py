@@ -8,8 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from openclaw_operator.api import quantity
-from openclaw_operator.api.base import matches
-from openclaw_operator.api.uri import STORES, begins_with
+from openclaw_operator.api.uri import STORES, has_scheme, is_absolute
 
 PREFIX = "OPENCLAW_"
 
@@ -37,7 +36,7 @@ def _template(value: str) -> str:
 
 
 def _store(value: str) -> str:
-    if value and not (matches(begins_with(STORES), value) and (not value.startswith("file:") or value[7:8] == "/")):
+    if value and ("\n" in value or not (has_scheme(value, STORES) and is_absolute(value))):
         raise ValueError("must begin with one of s3://, gs://, az:// or file:///, as in s3://my-bucket/optimized")
     return value
 
@@ -108,9 +107,4 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as invalid:
-            lines = [
-                f"{PREFIX}{str(error['loc'][0]).upper()}={error['input']!r}: "
-                + error["msg"].removeprefix("Value error, ")
-                for error in invalid.errors(include_url=False)
-            ]
-            raise ConfigError("; ".join(lines)) from invalid
+            raise ConfigError("; ".join(map(_explained, invalid.errors(include_url=False)))) from invalid

@@ -15,6 +15,16 @@ def begins_with(schemes: tuple[str, ...]) -> str:
     return f"^({'|'.join(schemes)})://.+"
 
 
+def has_scheme(uri: str, schemes: tuple[str, ...]) -> bool:
+    """Whether the URI begins with one of the schemes, and names something behind it."""
+    return re.match(begins_with(schemes), uri) is not None
+
+
+def is_absolute(uri: str) -> bool:
+    """Whether the path is a whole one if the URI is of a file; no other URI can be relative."""
+    return not uri.startswith("file://") or uri.startswith("file:///")
+
+
 def readable(field: str, example: str) -> tuple[Rule, ...]:
     """Rules for a field `uri` from which something is read.
 
@@ -30,15 +40,14 @@ def readable(field: str, example: str) -> tuple[Rule, ...]:
 
 def scheme_known(field: str, alias: str, *, schemes: tuple[str, ...], example: str) -> Rule:
     """A rule that a URI has one of the schemes; an optional field may be left out."""
-    pattern = begins_with(schemes)
     return Rule(
-        cel=f"!has(self.{alias}) || self.{alias}.matches('{pattern}')",
+        cel=f"!has(self.{alias}) || self.{alias}.matches('{begins_with(schemes)}')",
         message=(
             f"{alias} must begin with one of "
             + ", ".join(f"{scheme}://" for scheme in schemes)
             + f"; write for example s3://my-bucket/{example}"
         ),
-        holds=lambda node: getattr(node, field) is None or re.match(pattern, getattr(node, field)) is not None,
+        holds=lambda node: getattr(node, field) is None or has_scheme(getattr(node, field), schemes),
     )
 
 
@@ -50,7 +59,5 @@ def absolute(field: str, alias: str, *, example: str) -> Rule:
             f"{alias}: a file needs an absolute path, file:///models/{example}; "
             "file://./ is relative to the YAML and works in local mode only"
         ),
-        holds=lambda node: (
-            not (getattr(node, field) or "").startswith("file://") or getattr(node, field).startswith("file:///")
-        ),
+        holds=lambda node: getattr(node, field) is None or is_absolute(getattr(node, field)),
     )
