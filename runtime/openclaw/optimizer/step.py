@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openclaw.config import ServerConfig
-from openclaw.devices.cpu import default_threads, read_grant
+from openclaw.devices.cpu import read_grant
 from openclaw.errors import StartupError
+from openclaw.execute.threads import threads_of
 from openclaw.optimizer.claims import Claims
 from openclaw.optimizer.job import CLAIM, JOB, Claimed, Job
 from openclaw.optimizer.place import open_place
 from openclaw.optimizer.summary import Summary, failed, node_type
 from openclaw.optimizer.surroundings import read_machine
-from openclaw.storage.fetch import Limits, fetch
+from openclaw.storage.fetch import Limits, fetch, fetch_model
 from openclaw.storage.prepared import digest_of, place_of
 from openclaw.storage.uri import parse
 
@@ -71,8 +72,8 @@ async def prepare(config: ServerConfig, wanted: Wanted, *, cache_dir: Path) -> S
     Raises:
         StartupError: the server could not be started, either.
     """
-    step = _Step(config, wanted, cache_dir)
-    model = await step.model()
+    step = _Step(wanted, threads=threads_of(config), cache_dir=cache_dir)
+    model = await fetch_model(config.model, cache_dir)
     try:
         return await step.summary(model)
     except (StartupError, OSError) as error:
@@ -82,16 +83,9 @@ async def prepare(config: ServerConfig, wanted: Wanted, *, cache_dir: Path) -> S
 
 
 class _Step:
-    def __init__(self, config: ServerConfig, wanted: Wanted, cache_dir: Path) -> None:
+    def __init__(self, wanted: Wanted, *, threads: int, cache_dir: Path) -> None:
         self.work = wanted.folder / "work"
-        self._config, self._wanted, self._cache_dir = config, wanted, cache_dir
-        self._threads = config.server.threads or default_threads(read_grant().cores, config.server.workers)
-
-    async def model(self) -> Path:
-        """Fetches the model as the server does."""
-        model = self._config.model
-        limits = Limits(timeout_seconds=model.download_timeout_seconds, max_bytes=model.max_bytes)
-        return await fetch(parse(model.uri), cache_dir=self._cache_dir, sha256=model.sha256, limits=limits)
+        self._wanted, self._threads, self._cache_dir = wanted, threads, cache_dir
 
     async def summary(self, model: Path) -> Summary:
         """Has it optimized, in the time there is."""

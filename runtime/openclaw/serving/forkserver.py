@@ -33,9 +33,10 @@ from pathlib import Path
 from openclaw.config import ServerConfig, parse
 from openclaw.errors import StartupError
 from openclaw.execute.engines import OWN, named_by
+from openclaw.execute.threads import threads_of
 from openclaw.serving import logs
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.loading import Loaded, load_local, threads_of
+from openclaw.serving.loading import Loaded, load_local
 from openclaw.serving.process import leave
 from openclaw.serving.termination import failure_line
 from openclaw.serving.worker import run_worker

@@ -17,16 +17,18 @@ from typing import Any, TypeVar
 from openclaw.config import ModelConfig, ServerConfig, ServerOptions
 from openclaw.devices.memory import room_bytes
 from openclaw.errors import ConfigInvalid, StartupError
+from openclaw.execute.threads import runs_of, threads_of
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
-from openclaw.serving.loading import Loaded, check_room, fetch_model, load, measured, runs_of, threads_of
+from openclaw.serving.loading import Loaded, check_room, load, measured
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.threads import in_thread
+from openclaw.storage.fetch import fetch_model
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)

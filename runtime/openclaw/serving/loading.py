@@ -1,4 +1,4 @@
-"""From a model's configuration to a model that answered an inference: fetch, load, warm up; and measure."""
+"""From a model's file to a model that answered an inference: load, warm up; and measure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from openclaw.config import ModelConfig, ServerConfig
-from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import OutOfMemory, StartupError
 from openclaw.execute.placed import open_model
 from openclaw.execute.session import Model
+from openclaw.execute.threads import threads_of
 from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.warmup import warm_up
-from openclaw.storage.fetch import Limits, fetch
 from openclaw.storage.prepared import form_of
 from openclaw.storage.uri import parse
 
@@ -46,12 +45,6 @@ class Loaded:
     seconds: float
     profile: ModelProfile = field(default_factory=unmeasured)
     inline: Model | None = None
-
-
-async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
-    """The model as a local file. Raises StartupError."""
-    limits = Limits(timeout_seconds=config.download_timeout_seconds, max_bytes=config.max_bytes)
-    return await fetch(parse(config.uri), cache_dir=cache_dir, sha256=config.sha256, limits=limits)
 
 
 def check_room(path: Path, room: int | None) -> None:
@@ -139,18 +132,3 @@ def settings_of(config: ModelConfig) -> BatchingSettings:
         padding=batching.padding,
         mask=batching.mask,
     )
-
-
-def runs_of(config: ServerConfig) -> int:
-    """How many inferences a process runs at once: as many as keep its cores busy."""
-    return max(1, cores_of(config) // threads_of(config))
-
-
-def cores_of(config: ServerConfig) -> int:
-    """Whole cores for each process."""
-    return default_threads(read_grant().cores, config.server.workers)
-
-
-def threads_of(config: ServerConfig) -> int:
-    """Threads for one inference: what was asked for, or the process's cores."""
-    return config.server.threads or cores_of(config)

@@ -18,9 +18,9 @@ from openclaw.serving.counters import SharedCounters
 from openclaw.serving.forking import Forks, Worker
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.lifecycle import listen, make_repository, reserve, shown_address, until_stopped
-from openclaw.serving.loading import fetch_model
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
+from openclaw.storage.fetch import fetch_model
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from openclaw.config import ModelConfig
 from openclaw.errors import (
     ModelAccessDenied,
     ModelDigestMismatch,
@@ -24,7 +25,7 @@ from openclaw.errors import (
 )
 from openclaw.storage.cache import Cache, Ref, key_of
 from openclaw.storage.sources import Download, Validators, open_source
-from openclaw.storage.uri import ModelUri
+from openclaw.storage.uri import ModelUri, parse
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ class Limits:
     stall_seconds: float = 30
     retry_seconds: float = 0.5
     max_bytes: int = 16 * 1024**3
+
+
+async def fetch_model(config: ModelConfig, cache_dir: Path) -> Path:
+    """The model that a server's configuration names, as a local file; raises as :func:`fetch`."""
+    limits = Limits(timeout_seconds=config.download_timeout_seconds, max_bytes=config.max_bytes)
+    return await fetch(parse(config.uri), cache_dir=cache_dir, sha256=config.sha256, limits=limits)
 
 
 async def fetch(uri: ModelUri, *, cache_dir: Path, sha256: str | None = None, limits: Limits | None = None) -> Path:
