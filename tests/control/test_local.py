@@ -3,35 +3,13 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import psutil
-import pytest
 
 from support.local_mode import LocalMode, is_gone, load, service, write, write_model
 from support.waiting import until
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMode]:
-    """One daemon for all tests that do not end it; each test has services and files of its own."""
-    instance = LocalMode(tmp_path_factory.mktemp("local"))
-    write_model(instance.folder / "two.onnx", factor=2)
-    write_model(instance.folder / "three.onnx", factor=3)
-    started = instance.up(write(instance.folder / "first.yaml", service("first", "file://./two.onnx")))
-    try:
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield instance
-    finally:
-        instance.run("down")
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 async def test_a_service_answers_by_path_and_by_host(local: LocalMode, session: aiohttp.ClientSession) -> None:

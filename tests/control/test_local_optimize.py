@@ -1,36 +1,15 @@
 """`spec.runtime.optimize` in local mode: the step runs before the server, and its result is shown and shared."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import onnx
-import pytest
 
 from optimizer import models
 from support.local_mode import LocalMode, service, write, write_model
 
 SCALING = {"minReplicas": 2, "maxReplicas": 2}
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMode]:
-    """A daemon for these tests, which has served a model already."""
-    instance = LocalMode(tmp_path_factory.mktemp("local"))
-    write_model(instance.folder / "two.onnx", factor=2)
-    started = instance.up(write(instance.folder / "first.yaml", service("first", "file://./two.onnx")))
-    try:
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield instance
-    finally:
-        instance.run("down")
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 def optimized(name: str, uri: str, **optimize: Any) -> dict[str, Any]:
