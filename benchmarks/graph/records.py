@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from benchmarks.records import Origin, Record
+from pydantic import Field
 
 DEFAULT, FP32, INT8 = "default", "fp32", "int8"
 """The forms that are timed: onnxruntime's default on the exported model, ours without loss, and ours with lower
 precision, which is whatever it chose where weights are real."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class Origin(_Part):
-    """Which code, when."""
-
-    commit: str
-    date: str
-
-
-class Case(_Part):
+class Case(Record):
     """Latencies at one batch: by form, seconds of a run, one figure a round; rounds are the same ones for all."""
 
     batch: int
     seconds: Mapping[str, tuple[float, ...]]
 
 
-class Tried(_Part):
+class Tried(Record):
     """A candidate of the optimizer's report; ``ratio`` is of its latency to the default's."""
 
     name: str
@@ -42,7 +31,7 @@ class Tried(_Part):
     accuracy: Mapping[str, float] = Field(default_factory=dict)
 
 
-class Optimized(_Part):
+class Optimized(Record):
     """What an optimization gave.
 
     Attributes:
@@ -64,7 +53,7 @@ class Optimized(_Part):
     tried: tuple[Tried, ...] = ()
 
 
-class FamilyRecord(_Part):
+class FamilyRecord(Record):
     """One family.
 
     Attributes:
@@ -87,7 +76,7 @@ class FamilyRecord(_Part):
     errors: Mapping[str, str] = Field(default_factory=dict)
 
 
-class RowRecord(_Part):
+class RowRecord(Record):
     """One row of the table of gaps: a model in which the pattern stands alone."""
 
     name: str
@@ -99,14 +88,14 @@ class RowRecord(_Part):
     relative: float
 
 
-class Stream(_Part):
+class Stream(Record):
     """Frames through a process of its own: rate, and the most memory it ever had."""
 
     frames_per_second: tuple[float, ...]
     peak_bytes: tuple[int, ...]
 
 
-class Throughput(_Part):
+class Throughput(Record):
     """ResNet50 as a stream.
 
     Attributes:
@@ -122,7 +111,7 @@ class Throughput(_Part):
     ours: Stream
 
 
-class Effort(_Part):
+class Effort(Record):
     """Seconds that optimizing ResNet50 takes, and that the cached result takes."""
 
     origin: Origin
@@ -130,7 +119,7 @@ class Effort(_Part):
     cached: float | None
 
 
-class Results(_Part):
+class Results(Record):
     """All of it; parts may come from several runs."""
 
     machine: Mapping[str, str | float]
@@ -151,13 +140,3 @@ class Results(_Part):
                 "effort": self.effort or earlier.effort,
             }
         )
-
-
-def read(file: Path) -> Results | None:
-    """What was kept there; None of nothing, or of what an older benchmark wrote."""
-    if not file.exists():
-        return None
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except ValueError:
-        return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import markdown, targets
 from benchmarks.graph import picture
 from benchmarks.graph.records import DEFAULT, FP32, INT8, FamilyRecord, Optimized, Results
 from benchmarks.graph.verdicts import best_of_onnxruntime, of_case, verdicts
@@ -35,10 +36,7 @@ def table(results: Results) -> str:
         f"commit {', '.join(sorted(origins))}; {facts['date']}. Ratios are to onnxruntime's default (all of its "
         "optimizations) on the exported model, by turns in one process: the median of the rounds, in brackets an "
         "interval that holds it in 95 of 100 times.\n",
-        markdown(
-            ["Target", "Measured", "Holds"],
-            [[each.target, each.measured, HELD[each.holds]] for each in verdicts(results)],
-        ),
+        targets.table(verdicts(results)),
         *[f"Left out: {each.splitlines()[0]}\n" for each in results.left_out],
         *_latencies(results),
         *_lower(results),
@@ -47,9 +45,6 @@ def table(results: Results) -> str:
         *_frontiers(results),
     ]
     return "\n".join(sections)
-
-
-HELD = {True: "yes", False: "**no**", None: ""}
 
 
 def _latencies(results: Results) -> Iterator[str]:
@@ -62,7 +57,7 @@ def _latencies(results: Results) -> Iterator[str]:
             rows.append([record.title, str(case.batch), _milliseconds(default), *told, str(len(case.seconds[DEFAULT]))])
     if rows:
         yield "## Latency\n"
-        yield markdown(["Model", "Batch", "default, ms", "fp32, lossless", "lower precision", "rounds"], rows)
+        yield markdown.table(["Model", "Batch", "default, ms", "fp32, lossless", "lower precision", "rounds"], rows)
 
 
 def _lower(results: Results) -> Iterator[str]:
@@ -77,7 +72,7 @@ def _lower(results: Results) -> Iterator[str]:
     if rows:
         yield "## Lower precision\n"
         yield "Weights are random but for MiniLM and the digits, so agreement is told for the others and not judged.\n"
-        yield markdown(["Model", "What was kept", "Size", "Agreement with fp32, held out", "Seconds"], rows)
+        yield markdown.table(["Model", "What was kept", "Size", "Agreement with fp32, held out", "Seconds"], rows)
 
 
 def _agreement(record: FamilyRecord, form: Optimized) -> str:
@@ -109,7 +104,9 @@ def _nodes(results: Results) -> Iterator[str]:
         )
     if rows:
         yield "## Nodes, in files that any machine can run\n"
-        yield markdown(["Model", "Exported", "onnxruntime's best", "Ours, fp32", "Ours, loaded", "What was kept"], rows)
+        yield markdown.table(
+            ["Model", "Exported", "onnxruntime's best", "Ours, fp32", "Ours, loaded", "What was kept"], rows
+        )
 
 
 def _rows(results: Results) -> Iterator[str]:
@@ -121,7 +118,9 @@ def _rows(results: Results) -> Iterator[str]:
     if rows:
         yield "## What onnxruntime does not fuse\n"
         yield "A model for each row, in which the pattern stands alone.\n"
-        yield markdown(["Exported", "Nodes", "fp32, lossless", "Largest relative difference", "What was kept"], rows)
+        yield markdown.table(
+            ["Exported", "Nodes", "fp32, lossless", "Largest relative difference", "What was kept"], rows
+        )
 
 
 def _frontiers(results: Results) -> Iterator[str]:
@@ -141,19 +140,8 @@ def _frontiers(results: Results) -> Iterator[str]:
             for each in tried
         ]
         yield f"## Everything that was tried on {record.title}\n"
-        yield markdown(["Candidate", "Latency", "Accuracy", "Size", "What became of it"], rows)
+        yield markdown.table(["Candidate", "Latency", "Accuracy", "Size", "What became of it"], rows)
 
 
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
-
-
-def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of these columns."""
-    lines = [titles, ["---"] * len(titles), *([_cell(each) for each in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """On one line, without what ends a cell."""
-    return " ".join(text.split()).replace("|", "/")

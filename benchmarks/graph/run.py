@@ -14,13 +14,14 @@ from types import TracebackType
 
 import click
 import onnx
-from benchmarks.graph import environment, records, report
+from benchmarks.graph import environment, report
 from benchmarks.graph.families import FAMILIES
 from benchmarks.graph.families.resnet50 import RESNET50
 from benchmarks.graph.records import Effort as Took
-from benchmarks.graph.records import FamilyRecord, Origin, Results, RowRecord, Stream, Throughput
+from benchmarks.graph.records import FamilyRecord, Results, RowRecord, Stream, Throughput
 from benchmarks.graph.rows import ROWS
 from benchmarks.graph.session import ANY, Effort, Session, data, written
+from benchmarks.records import Origin
 from benchmarks.serving.report import machine
 
 from openclaw.devices.cpu import default_threads, read_grant
@@ -99,7 +100,7 @@ def compare(only: tuple[str, ...], rounds: int, *, quick: bool, results: Path) -
     finally:
         # Also where it was interrupted: what was measured stays.
         found = run.results()
-        earlier = None if quick else records.read(results / "graph.json")
+        earlier = None if quick else Results.read(results / "graph.json")
         click.echo(report.written(found.joined(earlier) if earlier else found, results))
 
 

@@ -13,8 +13,9 @@ import onnx
 from benchmarks.graph import nodes
 from benchmarks.graph.families.drawing import Feed
 from benchmarks.graph.families.family import Family
-from benchmarks.graph.records import DEFAULT, FP32, INT8, Case, FamilyRecord, Optimized, Origin, RowRecord, Tried
+from benchmarks.graph.records import DEFAULT, FP32, INT8, Case, FamilyRecord, Optimized, RowRecord, Tried
 from benchmarks.graph.rows import Row
+from benchmarks.records import Origin
 
 from openclaw.errors import OpenClawError
 from openclaw.optimizer import metrics

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from benchmarks.graph.figures import Ratio, ratio
 from benchmarks.graph.records import DEFAULT, FP32, INT8, Case, FamilyRecord, Results
+from benchmarks.targets import NOT_MEASURED, Verdict
 
-NOT_MEASURED = "not measured"
 NEVER_SLOWER = 1.02
 LOSSLESS = 1e-4
 _FEWER_NODES = 0.86
 _SIZE = 0.26
 _LATENCY = {"resnet50": 0.33, "bert": 0.36, "minilm": 0.45, "digits": 0.6}
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One target; `holds` is None where it was not measured."""
-
-    target: str
-    measured: str
-    holds: bool | None
 
 
 def verdicts(results: Results) -> list[Verdict]:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from benchmarks.graph.records import Origin
-from pydantic import BaseModel, ConfigDict, Field
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from benchmarks.records import Origin, Record
+from pydantic import Field
 
 
-class Held(_Part):
+class Held(Record):
     """The arena's figures in onnxruntime's own profile, without weights: the most that it held in the last of some
     runs, the most in any of them, and the most that was in use at once.
     """
@@ -23,7 +18,7 @@ class Held(_Part):
     in_use: int
 
 
-class Measured(_Part):
+class Measured(Record):
     """One case with one arena: by round seconds of a run and what the process took, each in a process of its own.
 
     Attributes:
@@ -39,7 +34,7 @@ class Measured(_Part):
     group_peak: tuple[int, ...] = ()
 
 
-class Planned(_Part):
+class Planned(Record):
     """The plan of the exported graph."""
 
     arena: int
@@ -47,7 +42,7 @@ class Planned(_Part):
     fragmentation: float
 
 
-class Case(_Part):
+class Case(Record):
     """A model at one batch.
 
     Attributes:
@@ -67,7 +62,7 @@ class Case(_Part):
     turns: Mapping[str, tuple[float, ...]]
 
 
-class Planning(_Part):
+class Planning(Record):
     """The planner alone: random sets of lifetimes, and a large one.
 
     Attributes:
@@ -81,7 +76,7 @@ class Planning(_Part):
     seconds: tuple[float, ...]
 
 
-class Results(_Part):
+class Results(Record):
     """All of it; cases may come from several runs."""
 
     machine: Mapping[str, str | float]
@@ -95,13 +90,3 @@ class Results(_Part):
         return self.model_copy(
             update={"cases": {**earlier.cases, **self.cases}, "planning": self.planning or earlier.planning}
         )
-
-
-def read(file: Path) -> Results | None:
-    """What was kept there; None of nothing, or of what an older benchmark wrote."""
-    if not file.exists():
-        return None
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except ValueError:
-        return None

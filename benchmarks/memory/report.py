@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.graph.report import HELD, markdown
+from benchmarks import markdown, targets
 from benchmarks.memory import picture
 from benchmarks.memory.records import Case, Results
 from benchmarks.memory.settings import CHOSEN
@@ -38,10 +38,7 @@ def table(results: Results) -> str:
         f"commit {', '.join(sorted(origins))}; {facts['date']}. Each engine in a process of its own, by turns: the "
         "median of the rounds, in brackets the least and the most, of latency ratios an interval that holds the "
         "median in 95 of 100 times.\n",
-        markdown(
-            ["Target", "Measured", "Holds"],
-            [[each.target, each.measured, HELD[each.holds]] for each in verdicts(results)],
-        ),
+        targets.table(verdicts(results)),
         *[f"Left out: {each.splitlines()[0]}\n" for each in results.left_out],
         *_held(results),
         *_processes(results),
@@ -66,7 +63,7 @@ def _held(results: Results) -> Iterator[str]:
         "default's through that; in brackets if it was more at first. The least is what is chosen. Plan: arena and "
         "lower bound of the exported graph.\n"
     )
-    yield markdown(["Model", "Batch", "Plan", "default", *names], rows)
+    yield markdown.table(["Model", "Batch", "Plan", "default", *names], rows)
 
 
 def _shares(case: Case, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -93,7 +90,7 @@ def _processes(results: Results) -> Iterator[str]:
             "MiB after the runs (PSS), and the most that was resident; latency there, and its ratio to the default's "
             "by turns in one process.\n"
         )
-        yield markdown(["Model", "Batch", "Arena", "After", "Most", "ms", "of default"], rows)
+        yield markdown.table(["Model", "Batch", "Arena", "After", "Most", "ms", "of default"], rows)
 
 
 def _process(case: Case, name: str) -> list[str]:

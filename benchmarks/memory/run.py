@@ -17,14 +17,14 @@ import click
 import numpy as np
 import onnx
 from benchmarks.graph.families import FAMILIES, Family
-from benchmarks.graph.records import Origin
 from benchmarks.graph.run import RESULTS, ROOT, LeftOut, say
-from benchmarks.memory import records, report
+from benchmarks.memory import report
 from benchmarks.memory.groups import group
 from benchmarks.memory.lifetimes import random_lifetimes
 from benchmarks.memory.records import Case, Held, Measured, Planned, Planning, Results
 from benchmarks.memory.settings import CHOSEN, written
 from benchmarks.memory.turns import by_turns
+from benchmarks.records import Origin
 from benchmarks.serving.report import machine
 
 from openclaw.devices.cpu import default_threads, read_grant
@@ -96,7 +96,7 @@ def compare(
     finally:
         # Also where it was interrupted: what was measured stays.
         found = run.results()
-        earlier = None if quick else records.read(results / "memory.json")
+        earlier = None if quick else Results.read(results / "memory.json")
         click.echo(report.written(found.joined(earlier) if earlier else found, results))
 
 

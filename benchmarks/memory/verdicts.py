@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterator
 
 from benchmarks.graph.figures import Ratio, ratio
-from benchmarks.graph.verdicts import NOT_MEASURED, Verdict
 from benchmarks.memory.records import Case, Results
 from benchmarks.memory.settings import CHOSEN
+from benchmarks.targets import NOT_MEASURED, Verdict
 
 from openclaw.memory.choice import DEFAULT
 

@@ -12,13 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import markdown, targets
 from benchmarks.serving import picture
 from benchmarks.serving.environments import engine
 from benchmarks.serving.figures import Spread
 from benchmarks.serving.samples import Samples
 from benchmarks.serving.session import OBJECTIVE, Session
 from benchmarks.serving.subjects import BARE, OPENCLAW, ROOT, cores
-from benchmarks.serving.verdicts import Verdict, peaks, verdicts
+from benchmarks.serving.verdicts import peaks, verdicts
+from benchmarks.targets import Verdict
 
 _TITLES = {"mlp": "Tiny MLP", "resnet50": "ResNet50", "bert": "BERT-base"}
 _ENCODINGS = {"json": "JSON", "binary": "binary"}
@@ -81,7 +83,7 @@ def table(samples: Samples, told: Sequence[Verdict], *, rounds: int, left_out: S
         "# The serving benchmark\n",
         f"{facts['cpu']}, {facts['cores']} cores; {facts['engine']}; commit {facts['commit']}; {facts['date']}. "
         f"Medians of {rounds} round{'s' if rounds != 1 else ''} by turns, in brackets the smallest and the largest.\n",
-        _verdict_table(told),
+        targets.table(told),
         *[f"Left out: {each.splitlines()[0]}\n" for each in left_out],
     ]
     for model, title in _TITLES.items():
@@ -89,12 +91,6 @@ def table(samples: Samples, told: Sequence[Verdict], *, rounds: int, left_out: S
         if own.all:
             sections += [f"## {title}\n", *_closed_tables(own), *_open_table(own), *_poisson_table(own)]
     return "\n".join(sections)
-
-
-def _verdict_table(told: Sequence[Verdict]) -> str:
-    shown = {True: "yes", False: "**no**", None: ""}
-    rows = [[each.target, each.measured, shown[each.holds]] for each in told]
-    return _markdown(["Target", "Measured", "Holds"], rows)
 
 
 def _closed_tables(samples: Samples) -> Iterator[str]:
@@ -114,7 +110,7 @@ def _closed_tables(samples: Samples) -> Iterator[str]:
         titles = [f"{level:g} conn., req/s; p99 ms" for level in levels]
         against = f"x best peer ({best})" if best else "x best peer"
         yield f"Closed loop, {_ENCODINGS[str(encoding)]}:\n"
-        yield _markdown(["Subject", *titles, against, f"x {BARE}"], rows)
+        yield _by_subject(["Subject", *titles, against, f"x {BARE}"], rows)
 
 
 def _closed_row(
@@ -151,7 +147,7 @@ def _open_table(samples: Samples) -> Iterator[str]:
             doubt = "" if all(each.trusted for each in some.all) else "the client was late itself"
             rows.append([str(subject), f"{level:.0f}", *_latencies(some), doubt])
     yield "Open loop, JSON, from when a request was due:\n"
-    yield _markdown(["Subject", "due/s", "answered/s", "p50 ms", "p99 ms", "not answered", "remark"], rows)
+    yield _by_subject(["Subject", "due/s", "answered/s", "p50 ms", "p99 ms", "not answered", "remark"], rows)
 
 
 def _poisson_table(samples: Samples) -> Iterator[str]:
@@ -166,7 +162,7 @@ def _poisson_table(samples: Samples) -> Iterator[str]:
         cells = [_spread(own.where(subject=subject, level=level).spread("goodput"), 1) for level in levels]
         rows.append([subject, *cells, f"{best.where(subject=subject).spread('goodput').median:.1f}"])
     yield f"Poisson arrivals, 8 to 128 tokens, JSON; answered within {OBJECTIVE * 1e3:.0f} ms, a second:\n"
-    yield _markdown(["Subject", *[f"{level:g}/s due" for level in levels], "best"], rows)
+    yield _by_subject(["Subject", *[f"{level:g}/s due" for level in levels], "best"], rows)
 
 
 def _latencies(some: Samples) -> list[str]:
@@ -187,10 +183,6 @@ def _spread(spread: Spread, digits: int) -> str:
     return median if low == high else f"{median} ({low} to {high})"
 
 
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *(_emphasized(row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _emphasized(row: Sequence[str]) -> Sequence[str]:
-    return [f"**{row[0]}**", *row[1:]] if row[0] == OPENCLAW else row
+def _by_subject(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of which each row begins with a subject; ours stands out."""
+    return markdown.table(titles, ([f"**{row[0]}**", *row[1:]] if row[0] == OPENCLAW else row for row in rows))

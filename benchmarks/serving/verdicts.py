@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from benchmarks.serving.figures import Spread
 from benchmarks.serving.samples import LOOP, Sample, Samples
 from benchmarks.serving.subjects import BARE, OPENCLAW
+from benchmarks.targets import NOT_MEASURED, Verdict
 
 CONNECTIONS = 16
-_NOT_MEASURED = "not measured"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One target; `holds` is None where it was not measured, or where nothing is asked for."""
-
-    target: str
-    measured: str
-    holds: bool | None
 
 
 def verdicts(samples: Samples, *, half: float | None) -> list[Verdict]:
@@ -43,7 +33,7 @@ def _latency(samples: Samples, half: float | None) -> Verdict:
     peer = closed.best("rate")
     ratio = _ratio(some, "p99", peer)
     if ratio is None:
-        return Verdict(target, _NOT_MEASURED, None)
+        return Verdict(target, NOT_MEASURED, None)
     return Verdict(target, f"{_shown(ratio)} of {peer} at {half:.0f}/s", ratio.median <= 1 / 3)
 
 
@@ -64,7 +54,7 @@ def _goodput(samples: Samples) -> Iterator[Verdict]:
     best = peaks(offered)
     peer = best.where(kind="peer").best("goodput")
     ratio = _ratio(best, "goodput", peer)
-    measured = f"{_shown(ratio)} of {peer}" if ratio else _NOT_MEASURED
+    measured = f"{_shown(ratio)} of {peer}" if ratio else NOT_MEASURED
     yield Verdict(f"{subject}, each server at the rate and in the setting that is its best", measured, None)
 
 
@@ -84,7 +74,7 @@ def _ratio(samples: Samples, field: str, against: str | None) -> Spread | None:
 
 def _at_least(least: float, target: str, ratio: Spread | None, *, against: str | None) -> Verdict:
     if ratio is None:
-        return Verdict(target, _NOT_MEASURED, None)
+        return Verdict(target, NOT_MEASURED, None)
     return Verdict(target, f"{_shown(ratio)} of {against}", ratio.median >= least)
 
 

@@ -8,12 +8,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from benchmarks.graph.records import Origin
-from benchmarks.graph.verdicts import Verdict
-from benchmarks.memory import groups, picture, records, report, run
+from benchmarks.memory import groups, picture, report, run
 from benchmarks.memory.records import Case, Held, Measured, Planned, Planning, Results
 from benchmarks.memory.settings import CHOSEN, read_arena, written
 from benchmarks.memory.verdicts import verdicts
+from benchmarks.records import Origin
+from benchmarks.targets import Verdict
 from click.testing import CliRunner
 
 from openclaw.memory.arena import Arena
@@ -84,7 +84,7 @@ def test_the_planner_has_targets_of_its_own() -> None:
 
 def test_the_report_has_a_row_for_every_arena_and_joins_an_earlier_run(tmp_path: Path) -> None:
     report.written(results(case(1, share=0.4)), tmp_path)
-    earlier = records.read(tmp_path / "memory.json")
+    earlier = Results.read(tmp_path / "memory.json")
     assert earlier is not None
     text = report.written(results(case(16, share=0.5)).joined(earlier), tmp_path)
     assert text.count("| A net | 1 |") == text.count("| A net | 16 |") == 3

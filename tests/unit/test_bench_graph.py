@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from benchmarks.graph import environment, figures, nodes, picture, records, report, run, sentences, stream
+from benchmarks.graph import environment, figures, nodes, picture, report, run, sentences, stream
 from benchmarks.graph.families import FAMILIES, Family, digits, minilm
 from benchmarks.graph.families.family import Metric
 from benchmarks.graph.records import (
@@ -23,7 +23,6 @@ from benchmarks.graph.records import (
     Effort,
     FamilyRecord,
     Optimized,
-    Origin,
     Results,
     RowRecord,
     Stream,
@@ -32,7 +31,9 @@ from benchmarks.graph.records import (
 )
 from benchmarks.graph.session import Effort as Spent
 from benchmarks.graph.session import Session, agreement, data, labelled, written
-from benchmarks.graph.verdicts import Verdict, verdicts
+from benchmarks.graph.verdicts import verdicts
+from benchmarks.records import Origin
+from benchmarks.targets import Verdict
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -286,10 +287,10 @@ def test_records_survive_a_file_and_a_foreign_file_is_none(tmp_path: Path) -> No
     tried = [Tried(name="a", precision="int8", outcome="refused", reason="slow", ratio=1.2, accuracy={"cosine": 0.9})]
     kept = results(family("minilm", forms={INT8: optimized(tried=tried)}), rows={"a": row("a", 0.9)})
     report.written(kept, tmp_path)
-    assert records.read(tmp_path / "graph.json") == kept
+    assert Results.read(tmp_path / "graph.json") == kept
     (tmp_path / "graph.json").write_text('{"machine": 3}')
-    assert records.read(tmp_path / "graph.json") is None
-    assert records.read(tmp_path / "none.json") is None
+    assert Results.read(tmp_path / "graph.json") is None
+    assert Results.read(tmp_path / "none.json") is None
 
 
 def test_the_table_has_every_part_and_no_cell_is_broken() -> None:
@@ -403,7 +404,7 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.Monk
         run.main, ["compare", "--quick", "--only", "vit", "--only", "lstm", "--results", str(tmp_path)]
     )
     assert told.exit_code == 0, told.output
-    kept = records.read(tmp_path / "graph.json")
+    kept = Results.read(tmp_path / "graph.json")
     assert kept is not None
     assert kept.left_out == ("vit: ValueError: vit is broken", "lstm: ValueError: lstm is broken")
 
