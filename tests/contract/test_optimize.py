@@ -11,6 +11,7 @@ from hypothesis import given
 from openclaw import cli
 from openclaw.optimizer import accuracy
 from openclaw.optimizer.options import TIME_LIMIT
+from openclaw.optimizer.report import Machine
 from openclaw.optimizer.step import TIMEOUT
 from openclaw.optimizer.summary import Summary, failed
 from openclaw.storage.uri import BUCKETS
@@ -75,13 +76,15 @@ def ended(message: str) -> Manifest:
     return {"metadata": {"name": "p"}, "status": {"initContainerStatuses": [{"name": names.OPTIMIZE, "state": state}]}}
 
 
+MACHINE = Machine(processor="p" * 500, instructions=["avx2"], cores=2, threads=2, system="Linux")
+
 FULL = Summary(
     mode="auto", outcome="Optimized", node_type="n" * 200, form="int8-static", precision="int8", latency_percent=41,
     accuracy="top1 0.9990", nodes_before=90, nodes_after=30, size_percent=26, cached=True, reason="r" * 500,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("summary", [FULL, failed("x" * 10_000, "fp32", "a node")], ids=["full", "failed"])
+@pytest.mark.parametrize("summary", [FULL, failed("x" * 10_000, "fp32", MACHINE)], ids=["full", "failed"])
 def test_what_the_step_says_in_the_end_is_what_the_status_shows(summary: Summary) -> None:
     (entry,) = optimizations([ended(summary.line() + "\n")])
     assert (entry.pop("pods"), entry.pop("cached")) == (1, int(summary.cached))

@@ -10,11 +10,12 @@ import pytest
 
 from openclaw.errors import ConfigInvalid
 from openclaw.optimizer import candidates, source, surroundings, timing
-from openclaw.optimizer.cache import Cache, key_of
+from openclaw.optimizer.cache import Cache
 from openclaw.optimizer.optimize import optimize
 from openclaw.optimizer.options import Options, checked
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.recipe import Made, Recipe
+from openclaw.optimizer.task import Task
 from optimizer import models
 
 KEY = "0" * 64
@@ -124,7 +125,7 @@ def test_a_place_that_cannot_be_is_refused(where: str, told: str) -> None:
 
 def key(model: onnx.ModelProto | None = None, options: Options | None = None, **more: object) -> str | None:
     given = {"machine": MACHINE, "versions": VERSIONS, **more}
-    return key_of(source.read(model or models.mlp()), options or Options(), **given)  # type: ignore[arg-type]
+    return Task(source.read(model or models.mlp()), options or Options(), **given).key()  # type: ignore[arg-type]
 
 
 def test_the_key_tells_apart_everything_that_decides(tmp_path: Path) -> None:

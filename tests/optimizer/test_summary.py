@@ -52,7 +52,7 @@ def test_that_nothing_is_faster_is_told_with_the_reason() -> None:
 
 @pytest.mark.parametrize("filling", ["x", "ü", "漢", '"', "\n", "\x01", "\\"])
 def test_the_longest_reason_still_fits_into_what_a_kubelet_keeps(filling: str) -> None:
-    line = failed(f"a{filling}" * 10_000, "auto", node_type(MACHINE)).line()
+    line = failed(f"a{filling}" * 10_000, "auto", MACHINE).line()
     assert len(line.encode()) <= 4096
     assert "\n" not in line
     told = Summary.model_validate(json.loads(line)["optimization"])

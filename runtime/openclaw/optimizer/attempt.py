@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ from openclaw.errors import StartupError
 from openclaw.optimizer.claims import Claim, Claims, Failure
 from openclaw.optimizer.job import Claimed, Job
 from openclaw.optimizer.place import FAILURES, Place, brief, is_there, open_place
-from openclaw.optimizer.summary import Summary, failed, node_type, summary_of
-from openclaw.optimizer.surroundings import read_machine, read_versions
+from openclaw.optimizer.summary import Summary, failed, summary_of
+from openclaw.optimizer.surroundings import read_machine
 
 if TYPE_CHECKING:
+    from openclaw.optimizer.cache import Cache
     from openclaw.optimizer.outcome import Result
+    from openclaw.optimizer.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ def attempted(job: Job) -> Summary:
         # The model is the user's, and passes and kernels raise anything.
         log.exception("the optimizer failed")
         reason = _sentence(error)
-    return failed(reason, job.mode, node_type(read_machine(job.threads)))
+    return failed(reason, job.mode, read_machine(job.threads))
 
 
 def _attempt(job: Job) -> Summary:
@@ -80,8 +83,8 @@ def _attempt(job: Job) -> Summary:
         claims = Claims(place, key, memory=read_grant().memory_bytes)
         found = claims.contend(found_in_cache, seconds=job.seconds)
         if isinstance(found, Failure):
-            return failed(found.reason, job.mode, node_type(read_machine(job.threads)))
-        result = _optimized(job, found, place=place, key=key) if isinstance(found, Claim) else found
+            return failed(found.reason, job.mode, read_machine(job.threads))
+        result = _optimized(job, found, cache=cache, place=place, key=key) if isinstance(found, Claim) else found
     if result.report.kept is not None:
         job.form.parent.mkdir(parents=True, exist_ok=True)
         write_model(result, job.form)
@@ -89,43 +92,36 @@ def _attempt(job: Job) -> Summary:
 
 
 def _key_of(job: Job) -> str:
+    key = _task(job).key()
+    assert key is not None, "only a metric of the user's own has none"
+    return key
+
+
+def _task(job: Job) -> Task:
+    """What the job asks for, with the model in memory: who only waits for another process should not hold it."""
     from openclaw.optimizer import options, source
-    from openclaw.optimizer.cache import key_of
+    from openclaw.optimizer.task import Task
 
     chosen = options.checked(
         precision=job.mode,
         calibration=job.calibration,
         accuracy_budget=job.accuracy_budget,
-        metric=None,
-        shapes=None,
-        target_latency=None,
-        only=(),
         time_limit=job.time_limit,
     )
-    key = key_of(source.read(job.model), chosen, machine=read_machine(job.threads), versions=read_versions())
-    assert key is not None, "only a metric of the user's own has none"
-    return key
+    return Task(source.read(job.model), chosen, read_machine(job.threads))
 
 
-def _optimized(job: Job, claim: Claim, *, place: Place, key: str) -> Result:
+def _optimized(job: Job, claim: Claim, *, cache: Cache, place: Place, key: str) -> Result:
     """Optimizes with the claim held; the cache is asked once more, as its entry may be younger than the last look."""
-    from openclaw.optimizer.optimize import optimize
+    from openclaw.optimizer.optimize import perform
     from openclaw.optimizer.progress import watching
 
+    start = time.perf_counter()
     claimed = Claimed(cache=job.cache, key=key, number=claim.number)
     job.claimed.write_text(claimed.model_dump_json(), encoding="utf-8")
     with claim, watching() as watcher:
         try:
-            result = optimize(
-                job.model,
-                precision=job.mode,
-                calibration=job.calibration,
-                accuracy_budget=job.accuracy_budget,
-                threads=job.threads,
-                time_limit=job.time_limit,
-                cache=job.cache,
-                progress=watcher,
-            )
+            result = perform(_task(job), cache=cache, watcher=watcher, start=start)
         except Exception as error:
             claim.fail(_sentence(error))
             raise

@@ -1,19 +1,16 @@
 """Results of earlier optimizations, in a folder or in an object store, so that a fleet optimizes a model once.
 
-An entry holds for one model, one kind of machine, one set of options and the versions of everything that decides; its
-name is the SHA-256 of all these. In it are, after a first line and the SHA-256 of what follows, the key again, the
-report, and the model (nothing, where the exported one was kept). It is written in one step, and whatever does not fit,
-because it was cut short, damaged, or is somebody else's, is as good as not there. So is a store that does not answer:
-then the model is optimized again, and the log says why.
+An entry holds for one :class:`openclaw.optimizer.task.Task`, and has its key for a name. In it are, after a first line
+and the SHA-256 of what follows, the key again, the report, and the model (nothing, where the exported one was kept). It
+is written in one step, and whatever does not fit, because it was cut short, damaged, or is somebody else's, is as good
+as not there. So is a store that does not answer: then the model is optimized again, and the log says why.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 
 import obstore
@@ -21,28 +18,14 @@ import onnx
 import pydantic
 from google.protobuf.message import DecodeError
 
-from openclaw.optimizer.options import Options
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.place import FAILURES, brief, open_place
-from openclaw.optimizer.report import Machine, Report
-from openclaw.optimizer.source import Source
+from openclaw.optimizer.report import Report
 
 log = logging.getLogger(__name__)
 
 _MAGIC = b"openclaw-optimized 1\n"
 _LENGTH = struct.Struct("<Q")
-
-
-def key_of(source: Source, options: Options, *, machine: Machine, versions: Mapping[str, str]) -> str | None:
-    """The name of the entry for all that decides what comes out; None if that cannot be told."""
-    asked = options.identity()
-    if asked is None:
-        log.info("the cache is not used: the source code of the metric cannot be read")
-        return None
-    # The processor's name, too: two with the same instructions need not be as fast in them.
-    where = {"processor": machine.processor, "instructions": machine.instructions, "threads": machine.threads}
-    document = {"model": source.digest, "options": asked, "machine": where, "versions": dict(versions)}
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 class Cache:

@@ -12,11 +12,12 @@ import onnx
 from openclaw.optimizer import options
 from openclaw.optimizer import source as sources
 from openclaw.optimizer.accuracy import UserMetric
-from openclaw.optimizer.cache import Cache, key_of
+from openclaw.optimizer.cache import Cache
 from openclaw.optimizer.options import Calibration
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Silent, Watcher
-from openclaw.optimizer.surroundings import read_machine, read_versions
+from openclaw.optimizer.surroundings import read_machine
+from openclaw.optimizer.task import Task
 
 
 def optimize(
@@ -76,14 +77,29 @@ def optimize(
         time_limit=time_limit,
     )
     store = None if cache is None else Cache(cache)
-    found = sources.read(source)
-    key = None if store is None else key_of(found, chosen, machine=machine, versions=read_versions())
-    result = store.load(key, found.model) if store is not None and key is not None else None
+    task = Task(sources.read(source), chosen, machine)
+    return perform(task, cache=store, watcher=progress or Silent(), start=start)
+
+
+def perform(task: Task, *, cache: Cache | None, watcher: Watcher, start: float) -> Result:
+    """Finds the result of a task in a cache, or does it and leaves its result there.
+
+    Args:
+        task: what is to be done.
+        cache: of earlier results; None: there is none.
+        watcher: is told what is going on.
+        start: when the time limit began, by ``time.perf_counter``.
+
+    Raises:
+        StartupError: as :func:`optimize`.
+    """
+    key = None if cache is None else task.key()
+    result = cache.load(key, task.source.model) if cache is not None and key is not None else None
     if result is None:
         # Only now: what it takes to optimize takes longer to import than a cached result to read.
         from openclaw.optimizer.run import Run
 
-        result = Run(found, chosen, machine=machine, watcher=progress or Silent(), start=start).result()
-        if store is not None and key is not None:
-            store.save(key, result)
+        result = Run(task, watcher=watcher, start=start).result()
+        if cache is not None and key is not None:
+            cache.save(key, result)
     return replace(result, report=result.report.model_copy(update={"seconds": time.perf_counter() - start}))

@@ -70,13 +70,13 @@ class Options:
 
 def checked(
     *,
-    precision: str,
-    calibration: Calibration | None,
-    accuracy_budget: str | None,
-    metric: str | UserMetric | None,
-    shapes: Mapping[str, Sequence[int]] | None,
-    target_latency: float | None,
-    only: Sequence[str],
+    precision: str = "auto",
+    calibration: Calibration | None = None,
+    accuracy_budget: str | None = None,
+    metric: str | UserMetric | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    target_latency: float | None = None,
+    only: Sequence[str] = (),
     engines: Sequence[str] = (),
     time_limit: float = TIME_LIMIT,
 ) -> Options:

@@ -21,14 +21,12 @@ from openclaw.optimizer.bench import Bench
 from openclaw.optimizer.contents import count_nodes
 from openclaw.optimizer.engine import Engine, open_engine, open_session
 from openclaw.optimizer.lossless import PLAIN, equal, rewritten
-from openclaw.optimizer.options import Options
 from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Watcher
 from openclaw.optimizer.recipe import Feed, Material, Recipe
-from openclaw.optimizer.report import Form, Machine, Report
+from openclaw.optimizer.report import Form, Report
 from openclaw.optimizer.selection import choose
-from openclaw.optimizer.source import Source
-from openclaw.optimizer.surroundings import read_versions
+from openclaw.optimizer.task import Task
 from openclaw.optimizer.trial import Outcome, Trial
 
 FINALISTS = 3
@@ -40,16 +38,17 @@ SEARCHING = 0.8
 
 
 class Run:
-    """One optimization of ``source``; :meth:`result` runs it."""
+    """One task; :meth:`result` does it."""
 
-    def __init__(self, source: Source, options: Options, *, machine: Machine, watcher: Watcher, start: float) -> None:
+    def __init__(self, task: Task, *, watcher: Watcher, start: float) -> None:
         """``start``: when the time limit began, by ``time.perf_counter``: reading the model is part of it.
 
         Raises:
             ConfigInvalid: an engine that was asked for is not installed.
         """
-        self._source, self._options, self._machine, self._watcher = source, options, machine, watcher
-        self._engines = engines.chosen(options.engines, precision=options.precision)
+        self._source, self._options, self._machine = task.source, task.options, task.machine
+        self._versions, self._watcher = task.versions, watcher
+        self._engines = engines.chosen(task.options.engines, precision=task.options.precision)
         self._notes: list[str] = []
         self._start = start
 
@@ -297,7 +296,7 @@ class Run:
             target_latency_seconds=self._options.target_latency,
             notes=self._notes,
             machine=self._machine,
-            versions=read_versions(),
+            versions=dict(self._versions),
             seed=self._options.seed,
             seconds=0.0,
         )

@@ -25,7 +25,7 @@ from openclaw.execute.threads import threads_of
 from openclaw.optimizer.claims import Claims
 from openclaw.optimizer.job import CLAIM, JOB, Claimed, Job
 from openclaw.optimizer.place import open_place
-from openclaw.optimizer.summary import Summary, failed, node_type
+from openclaw.optimizer.summary import Summary, failed
 from openclaw.optimizer.surroundings import read_machine
 from openclaw.storage.fetch import Limits, fetch, fetch_model
 from openclaw.storage.prepared import digest_of, place_of
@@ -117,7 +117,7 @@ class _Step:
 
     def failed(self, reason: str) -> Summary:
         """The model is served as it is."""
-        return failed(reason, self._wanted.mode, node_type(read_machine(self._threads)))
+        return failed(reason, self._wanted.mode, read_machine(self._threads))
 
     async def _calibration(self) -> Path | None:
         """The samples as a local file or folder, under a name that is the same for all who share a result."""

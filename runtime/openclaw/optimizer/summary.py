@@ -93,9 +93,9 @@ def summary_of(report: Report, mode: str) -> Summary:
     )
 
 
-def failed(reason: str, mode: str, node: str) -> Summary:
+def failed(reason: str, mode: str, machine: Machine) -> Summary:
     """The model is served as it is, and why."""
-    return Summary(mode=mode, outcome="Failed", node_type=node, reason=shortened(reason))
+    return Summary(mode=mode, outcome="Failed", node_type=node_type(machine), reason=shortened(reason))
 
 
 def shortened(sentence: str) -> str:
