@@ -12,6 +12,8 @@ from openclaw_operator.errors import Terminal
 from support import services
 
 DEFINITION = "inferenceservices.openclaw.io"
+NAMESPACE = "default"
+"""Of what is refused, and so needs none of its own."""
 
 # Each: what is wrong, the spec that says it, and what the sentence must tell.
 REFUSED: list[Any] = [
@@ -151,10 +153,10 @@ class TestDefinition:
 
     @pytest.mark.parametrize(("overrides", "sentence"), REFUSED)
     async def test_what_is_wrong_is_refused_with_what_to_write_instead(
-        self, control_plane: ControlPlane, namespace: str, overrides: dict[str, Any], sentence: str
+        self, control_plane: ControlPlane, overrides: dict[str, Any], sentence: str
     ) -> None:
         with pytest.raises(CommandError) as refusal:
-            await services.apply(control_plane, namespace, services.manifest("bad", _refused_spec(overrides)))
+            await services.apply(control_plane, NAMESPACE, services.manifest("bad", _refused_spec(overrides)))
         assert sentence in refusal.value.error
 
     @pytest.mark.parametrize(("overrides", "sentence"), REFUSED)
@@ -173,17 +175,15 @@ class TestDefinition:
         InferenceService.parse(stored)
 
     @pytest.mark.parametrize("name", ["a" * 60, "1digits", "di.gits"])
-    async def test_a_name_that_cannot_name_a_service_is_refused(
-        self, control_plane: ControlPlane, namespace: str, name: str
-    ) -> None:
+    async def test_a_name_that_cannot_name_a_service_is_refused(self, control_plane: ControlPlane, name: str) -> None:
         with pytest.raises(CommandError, match=r"metadata\.name must"):
-            await services.apply(control_plane, namespace, services.manifest(name))
+            await services.apply(control_plane, NAMESPACE, services.manifest(name))
 
     async def test_a_reserved_group_is_refused_even_without_strict_validation(
-        self, control_plane: ControlPlane, namespace: str
+        self, control_plane: ControlPlane
     ) -> None:
         gpu = json.dumps(services.manifest("gpu", _spec({"gpu": {"count": 1}})))
         with pytest.raises(CommandError, match="gpu is not supported"):
             await control_plane.kubectl(
-                "apply", "--validate=ignore", "--namespace", namespace, "--filename=-", input=gpu
+                "apply", "--validate=ignore", "--namespace", NAMESPACE, "--filename=-", input=gpu
             )
