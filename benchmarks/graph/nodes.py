@@ -18,8 +18,8 @@ from benchmarks.graph.families.family import Family
 
 from openclaw.errors import OpenClawError
 from openclaw.inspection.operators import every_node
-from openclaw.optimizer import metrics
-from openclaw.optimizer.engine import open_engine
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.measuring.engine import open_engine
 
 _EQUAL = 1e-3
 

@@ -18,10 +18,10 @@ from benchmarks.graph.rows import Row
 from benchmarks.records import Origin
 
 from openclaw.errors import OpenClawError
-from openclaw.optimizer import metrics
-from openclaw.optimizer.engine import Answer, Engine, open_engine
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.measuring.engine import Answer, Engine, open_engine
+from openclaw.optimizer.measuring.timing import Plan, compare
 from openclaw.optimizer.optimize import optimize
-from openclaw.optimizer.timing import Plan, compare
 
 BUDGETS = {"minilm": "cosine>=0.99,cosine-worst>=0.98", "digits": "top1>=0.998"}
 """The issue's own; random weights agree as they may, and are only reported."""

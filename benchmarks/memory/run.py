@@ -33,7 +33,7 @@ from openclaw.inspection.memory import plan_of
 from openclaw.memory.choice import DEFAULT, candidates, choice
 from openclaw.memory.planner import plan
 from openclaw.memory.profile import ArenaUse
-from openclaw.optimizer.timing import Plan
+from openclaw.optimizer.measuring.timing import Plan
 
 NAMES = ("resnet50", "inception", "unet", "bert", "mobilenet")
 PLANNING = "planner"

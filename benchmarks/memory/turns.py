@@ -10,8 +10,8 @@ from benchmarks.graph.families.drawing import Feed
 from benchmarks.memory.engine import opened
 
 from openclaw.memory.arena import Arena, ShrinkingRuns
-from openclaw.optimizer.engine import Engine
-from openclaw.optimizer.timing import Plan, compare
+from openclaw.optimizer.measuring.engine import Engine
+from openclaw.optimizer.measuring.timing import Plan, compare
 
 
 class _Timed(Engine):

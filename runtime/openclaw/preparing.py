@@ -15,7 +15,7 @@ from openclaw.errors import StartupError
 
 if TYPE_CHECKING:
     from openclaw.config import ServerConfig
-    from openclaw.optimizer.step import Wanted
+    from openclaw.optimizer.step.prepare import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ STOPPED = 128 + signal.SIGTERM
 def command(config: Path, folder: Path, *, cache: str, precision: str, timeout: float, **data: Any) -> None:
     """Optimizes the model of a server, once for all who share the cache."""
     from openclaw.config import parse, read_document
-    from openclaw.optimizer.step import Wanted
+    from openclaw.optimizer.step.prepare import Wanted
     from openclaw.serving import logs, process, termination
 
     logs.configure(os.environ)
@@ -80,7 +80,7 @@ def command(config: Path, folder: Path, *, cache: str, precision: str, timeout: 
 
 async def _until_stopped(config: ServerConfig, wanted: Wanted) -> str | None:
     """What came of it, as the line to leave; None when it was told to stop. Raises StartupError."""
-    from openclaw.optimizer.step import prepare
+    from openclaw.optimizer.step.prepare import prepare
     from openclaw.storage.cache import default_folder
 
     work = asyncio.create_task(prepare(config, wanted, cache_dir=default_folder()))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 
 from openclaw import cli
-from openclaw.optimizer import accuracy
+from openclaw.optimizer.accuracy.budget import parse
 from openclaw.optimizer.options import TIME_LIMIT
-from openclaw.optimizer.report import Machine
-from openclaw.optimizer.step import TIMEOUT
-from openclaw.optimizer.summary import Summary, failed
+from openclaw.optimizer.results.report import Machine
+from openclaw.optimizer.step.prepare import TIMEOUT
+from openclaw.optimizer.step.summary import Summary, failed
 from openclaw.storage.uri import BUCKETS
 from openclaw_operator import names
 from openclaw_operator.api.optimize import Optimize
@@ -53,7 +53,7 @@ def test_the_step_is_a_command_that_the_runtime_has_and_says_what_the_user_wrote
     assert params["accuracy_budget"] == optimize.get("accuracyBudget")
     assert params["timeout"] == optimize.get("timeoutSeconds", TIMEOUT)
     if budget := optimize.get("accuracyBudget"):
-        assert accuracy.parse(budget).bounds
+        assert parse(budget).bounds
 
 
 def test_the_step_leaves_the_form_where_the_server_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

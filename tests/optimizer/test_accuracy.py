@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer import accuracy
-from openclaw.optimizer.accuracy import Bound, Budget, default_budget, parse
-from openclaw.optimizer.metrics import METRICS
+from openclaw.optimizer.accuracy.budget import Bound, Budget, default_budget, load_metric, parse
+from openclaw.optimizer.accuracy.metrics import METRICS
 from optimizer import models
 
 ONES = [{"y": np.ones((4, 3), np.float32)}]
@@ -107,7 +106,7 @@ def test_a_metric_without_a_bound_is_refused() -> None:
 )
 def test_a_metric_that_cannot_be_imported_is_refused(name: str, told: str) -> None:
     with pytest.raises(ConfigInvalid, match="metric: ") as caught:
-        accuracy.load_metric(name)
+        load_metric(name)
     assert told in str(caught.value)
 
 

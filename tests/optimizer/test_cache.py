@@ -9,12 +9,14 @@ import onnx
 import pytest
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer import candidates, source, surroundings, timing
-from openclaw.optimizer.cache import Cache
+from openclaw.optimizer import candidates, surroundings
+from openclaw.optimizer.measuring import timing
+from openclaw.optimizer.model import source
 from openclaw.optimizer.optimize import optimize
 from openclaw.optimizer.options import Options, checked
-from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.recipe import Made, Recipe
+from openclaw.optimizer.results.cache import Cache
+from openclaw.optimizer.results.result import Result
 from openclaw.optimizer.task import Task
 from optimizer import models
 

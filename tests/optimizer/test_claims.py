@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from openclaw.optimizer.claims import Claim, Claims, Failure, Pace
-from openclaw.optimizer.place import open_place
+from openclaw.optimizer.results.place import open_place
+from openclaw.optimizer.step.claims import Claim, Claims, Failure, Pace
 
 KEY = "a" * 64
 QUICK = Pace(beat=0.05, stale=0.4, look=0.01, failure=600)

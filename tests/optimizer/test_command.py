@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from openclaw import cli
 from openclaw.errors import EX_CONFIG
-from openclaw.optimizer import candidates, timing
+from openclaw.optimizer import candidates
+from openclaw.optimizer.measuring import timing
 from openclaw.optimizer.recipe import Made, Recipe
 from optimizer import models
 

@@ -11,11 +11,11 @@ from onnx import helper
 import openclaw
 from openclaw.errors import ConfigInvalid, NotApplicable
 from openclaw.execute import engines
-from openclaw.optimizer.engine import open_engine
 from openclaw.optimizer.engines import recipes
+from openclaw.optimizer.measuring.engine import open_engine
+from openclaw.optimizer.measuring.rehearsal import rehearse
+from openclaw.optimizer.measuring.trial import Trial
 from openclaw.optimizer.recipe import Made, Recipe
-from openclaw.optimizer.rehearsal import rehearse
-from openclaw.optimizer.trial import Trial
 from optimizer.models import cnn, made, tensor, weight, words
 
 PORTABLE = [engine for engine in engines.installed() if engine == engines.OPENVINO]

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer import feeds
-from openclaw.optimizer.engine import open_engine
-from openclaw.optimizer.feeds import Inputs, check_shapes, guess_shapes, other_sizes, random_feed
+from openclaw.optimizer.measuring import feeds
+from openclaw.optimizer.measuring.engine import open_engine
+from openclaw.optimizer.measuring.feeds import Inputs, check_shapes, guess_shapes, other_sizes, random_feed
 from optimizer import models
 
 

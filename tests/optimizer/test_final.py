@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openclaw.optimizer import selection, timing, trial
+from openclaw.optimizer.measuring import selection, timing, trial
+from openclaw.optimizer.measuring.trial import BASELINE, Trial
 from openclaw.optimizer.recipe import Recipe
-from openclaw.optimizer.trial import BASELINE, Trial
 
 OPEN = [0.9, 1.1] * 10 + [1.0]
 PAR, SLOW, FAST = [1.0] * 21, [1.1] * 21, [0.5] * 21

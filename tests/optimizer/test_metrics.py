@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from openclaw.optimizer import metrics
-from openclaw.optimizer.metrics import METRICS, Array
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.accuracy.metrics import METRICS, Array
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 NUMBERS = arrays.arrays(np.float32, arrays.array_shapes(min_dims=0, max_dims=4, max_side=4), elements=FINITE)

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import openclaw
 from openclaw.errors import ConfigInvalid, ModelInvalid, NotApplicable
-from openclaw.optimizer import candidates, timing
-from openclaw.optimizer.engine import open_engine
+from openclaw.optimizer import candidates
+from openclaw.optimizer.measuring import timing
+from openclaw.optimizer.measuring.engine import open_engine
 from openclaw.optimizer.optimize import optimize
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 from optimizer import models

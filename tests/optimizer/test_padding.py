@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.optimizer.accuracy import parse
-from openclaw.optimizer.padding import without_padding
+from openclaw.optimizer.accuracy.budget import parse
+from openclaw.optimizer.accuracy.padding import without_padding
 
 MASK = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], np.int64)
 

@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.optimizer import selection
-from openclaw.optimizer.selection import Contender, bounds, choose, hopeless, ratio, rounds_needed, spared, unsettled
+from openclaw.optimizer.measuring import selection
+from openclaw.optimizer.measuring.selection import (
+    Contender,
+    bounds,
+    choose,
+    hopeless,
+    ratio,
+    rounds_needed,
+    spared,
+    unsettled,
+)
 
 SECONDS = st.floats(1e-6, 1e3)
 ALPHAS = st.sampled_from([0.05, 0.01, 0.0025])
@@ -189,8 +198,8 @@ def test_on_par_within_the_noise_is_kept_and_a_little_slower_with_certainty_is_n
 
 
 def test_the_final_has_enough_rounds_for_all_that_may_be_in_it() -> None:
-    from openclaw.optimizer import timing
     from openclaw.optimizer.candidates import lossless_recipes
+    from openclaw.optimizer.measuring import timing
     from openclaw.optimizer.run import FINALISTS
 
     most = FINALISTS + len(lossless_recipes())

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from openclaw.errors import ModelInvalid, ModelNotFound
-from openclaw.optimizer import source as sources
+from openclaw.optimizer.model import source as sources
 from optimizer import models
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from openclaw.optimizer import surroundings
-from openclaw.optimizer.report import Accuracy, Candidate, Comparison, Form, Machine, Report
-from openclaw.optimizer.summary import REASON_LENGTH, Summary, failed, node_type, summary_of
+from openclaw.optimizer.results.report import Accuracy, Candidate, Comparison, Form, Machine, Report
+from openclaw.optimizer.step.summary import REASON_LENGTH, Summary, failed, node_type, summary_of
 
 MACHINE = Machine(
     processor="Fast CPU @ 3 GHz", instructions=["avx2", "avx512_vnni", "fma"], cores=2, threads=2, system="Linux"

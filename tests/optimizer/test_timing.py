@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.optimizer.timing import Plan, Spread, compare
+from openclaw.optimizer.measuring.timing import Plan, Spread, compare
 
 PLAN = Plan(rounds=9, least=4, slice_seconds=0.01, seconds=1.0)
 

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from openclaw.optimizer import surroundings
-from openclaw.optimizer.cache import Cache
-from openclaw.optimizer.outcome import Result
-from openclaw.optimizer.report import Form, Report
+from openclaw.optimizer.results.cache import Cache
+from openclaw.optimizer.results.report import Form, Report
+from openclaw.optimizer.results.result import Result
 
 KEY = "a" * 64
 

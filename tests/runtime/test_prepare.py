@@ -23,8 +23,8 @@ import pytest
 from onnx import helper
 
 from openclaw.errors import EX_CONFIG
-from openclaw.optimizer.claims import Claim, Claims, Failure, Pace
-from openclaw.optimizer.place import FAILURES, is_there, open_place
+from openclaw.optimizer.results.place import FAILURES, is_there, open_place
+from openclaw.optimizer.step.claims import Claim, Claims, Failure, Pace
 from optimizer import models as small
 
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"

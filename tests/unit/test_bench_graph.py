@@ -38,8 +38,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.optimizer import metrics
-from openclaw.optimizer.engine import open_engine
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.measuring.engine import open_engine
 
 ORIGIN = Origin(commit="abc1234", date="2026-01-01T00:00+00:00")
 MACHINE: Mapping[str, str | float] = {

@@ -128,10 +128,9 @@ def _run(
     cache: str | None,
     options: Mapping[str, Any],
 ) -> None:
-    from openclaw.optimizer import output as files
-    from openclaw.optimizer import table
     from openclaw.optimizer.optimize import optimize
     from openclaw.optimizer.progress import watching
+    from openclaw.optimizer.results import files, table
     from openclaw.storage.cache import default_folder
 
     files.check_writable(output, "--output")

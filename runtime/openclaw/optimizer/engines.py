@@ -11,8 +11,8 @@ import onnx
 
 from openclaw.errors import ConfigInvalid
 from openclaw.execute.engines import OWN, PROPERTY, installed
+from openclaw.optimizer.measuring.trial import Trial
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
-from openclaw.optimizer.trial import Trial
 
 LOWER_FORMS = 2
 """Forms of lower precision that are tried on each of the other engines: those that were the fastest on onnxruntime."""

@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from openclaw.errors import NotApplicable
 from openclaw.graph.passes import FINAL, LOSSLESS, PassFailed, apply
-from openclaw.optimizer import accuracy, metrics
-from openclaw.optimizer.metrics import Answers
+from openclaw.optimizer.accuracy import budget as budgets
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.accuracy.metrics import Answers
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 _HALF = 2 * float(np.finfo(np.float16).eps)
@@ -56,7 +57,7 @@ def equal(reference: Answers, candidate: Answers) -> str | None:
 
     Numbers that are no floating-point numbers, and strings, must be the same.
     """
-    if (reason := accuracy.incomparable(reference, candidate)) is not None:
+    if (reason := budgets.incomparable(reference, candidate)) is not None:
         return reason
     for expected, given in zip(reference, candidate, strict=True):
         for name, array in expected.items():
@@ -64,7 +65,7 @@ def equal(reference: Answers, candidate: Answers) -> str | None:
                 if not np.array_equal(array, given[name]):
                     return f"output {name!r} differs, and is {array.dtype}"
                 continue
-            allowed = max(accuracy.LOSSLESS, _HALF if array.dtype.itemsize < 4 else 0.0)
+            allowed = max(budgets.LOSSLESS, _HALF if array.dtype.itemsize < 4 else 0.0)
             found = metrics.relative([{name: array}], [{name: given[name]}])
             if not found <= allowed:
                 return f"output {name!r} differs by {found:.2g} relative; {allowed:.2g} is allowed"

@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 
 from openclaw.optimizer import options
-from openclaw.optimizer import source as sources
-from openclaw.optimizer.accuracy import UserMetric
-from openclaw.optimizer.cache import Cache
+from openclaw.optimizer.accuracy.budget import UserMetric
+from openclaw.optimizer.model import source as sources
 from openclaw.optimizer.options import Calibration
-from openclaw.optimizer.outcome import Result
 from openclaw.optimizer.progress import Silent, Watcher
+from openclaw.optimizer.results.cache import Cache
+from openclaw.optimizer.results.result import Result
 from openclaw.optimizer.surroundings import read_machine
 from openclaw.optimizer.task import Task
 
@@ -44,8 +44,8 @@ def optimize(
             relative; ``int8``, ``int4``, ``bf16`` that and these.
         calibration: an ``.npz`` file or a folder with samples, or arrays of them by input name; half of them
             calibrate, the other half judges.
-        accuracy_budget: as ``top1>=0.998`` or ``cosine>=0.99,cosine-worst>=0.98``; see ``accuracy``. By default it
-            follows from the kind of the outputs.
+        accuracy_budget: as ``top1>=0.998`` or ``cosine>=0.99,cosine-worst>=0.98``; see ``accuracy.budget``. By default
+            it follows from the kind of the outputs.
         metric: ``package.module:function`` or a function ``(reference, candidate) -> float`` of the outputs by name;
             the budget bounds it as ``metric>=0.98``.
         shapes: of inputs by name, to time on; by default those of the data, or with a batch of 1 and usual sizes.

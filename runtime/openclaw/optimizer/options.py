@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer import accuracy
-from openclaw.optimizer.accuracy import Budget, UserMetric
+from openclaw.optimizer.accuracy import budget as budgets
+from openclaw.optimizer.accuracy.budget import Budget, UserMetric
 
 Array = npt.NDArray[np.generic]
 Calibration = str | Path | Mapping[str, Array]
@@ -87,13 +87,13 @@ def checked(
         raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
     if not time_limit > 0:
         raise ConfigInvalid(f"time_limit: it is {time_limit} s and must be above 0")
-    own = accuracy.load_metric(metric) if isinstance(metric, str) else metric
+    own = budgets.load_metric(metric) if isinstance(metric, str) else metric
     if own is not None and accuracy_budget is None:
         raise ConfigInvalid("metric: say with the accuracy budget what it must reach, as metric>=0.98")
     return Options(
         precision=precision,
         calibration=Path(calibration) if isinstance(calibration, str) else calibration,
-        budget=None if accuracy_budget is None else accuracy.parse(accuracy_budget, own),
+        budget=None if accuracy_budget is None else budgets.parse(accuracy_budget, own),
         shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
         target_latency=target_latency,
         only=tuple(only),

@@ -14,20 +14,21 @@ import numpy as np
 import onnx
 
 from openclaw.errors import ConfigInvalid, InferenceFailed, ModelInvalid, NotApplicable
-from openclaw.optimizer import bench, candidates, engines, feeds, trial
 from openclaw.optimizer import calibration as data
-from openclaw.optimizer import source as sources
-from openclaw.optimizer.bench import Bench
-from openclaw.optimizer.contents import count_nodes
-from openclaw.optimizer.engine import Engine, open_engine, open_session
+from openclaw.optimizer import candidates, engines
 from openclaw.optimizer.lossless import PLAIN, equal, rewritten
-from openclaw.optimizer.outcome import Result
+from openclaw.optimizer.measuring import bench, feeds, trial
+from openclaw.optimizer.measuring.bench import Bench
+from openclaw.optimizer.measuring.engine import Engine, open_engine, open_session
+from openclaw.optimizer.measuring.selection import choose
+from openclaw.optimizer.measuring.trial import Outcome, Trial
+from openclaw.optimizer.model import source as sources
+from openclaw.optimizer.model.contents import count_nodes
 from openclaw.optimizer.progress import Watcher
 from openclaw.optimizer.recipe import Feed, Material, Recipe
-from openclaw.optimizer.report import Form, Report
-from openclaw.optimizer.selection import choose
+from openclaw.optimizer.results.report import Form, Report
+from openclaw.optimizer.results.result import Result
 from openclaw.optimizer.task import Task
-from openclaw.optimizer.trial import Outcome, Trial
 
 FINALISTS = 3
 """Candidates of lower precision that come to the final, beside those that cost no accuracy."""

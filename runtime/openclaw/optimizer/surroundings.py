@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.devices.instructions import read_instructions, read_processor
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer.report import Machine
+from openclaw.optimizer.results.report import Machine
 from openclaw.version import __version__
 
 OPTIMIZER = 2

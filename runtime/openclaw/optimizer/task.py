@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from openclaw.optimizer.model.source import Source
 from openclaw.optimizer.options import Options
-from openclaw.optimizer.report import Machine
-from openclaw.optimizer.source import Source
+from openclaw.optimizer.results.report import Machine
 from openclaw.optimizer.surroundings import read_versions
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from typing import Self, TypeVar
 import obstore
 from obstore import exceptions as store_errors
 
-from openclaw.optimizer.place import FAILURES, Place, brief
+from openclaw.optimizer.results.place import FAILURES, Place, brief
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Runs a form of a model in a process of its own first: an engine that ends its process must not end ours.
 
-python -m openclaw.optimizer.rehearsal MODEL THREADS FEEDS...
+python -m openclaw.optimizer.measuring.rehearsal MODEL THREADS FEEDS...
 
 Engines beside onnxruntime's own kernels come as plugins, and what they cannot do ends in ``abort()`` at times (seen:
 OpenVINO's, with strings as inputs).
@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from openclaw.errors import InferenceFailed, ModelInvalid, NotApplicable
-from openclaw.optimizer.engine import open_engine
+from openclaw.optimizer.measuring.engine import open_engine
 from openclaw.optimizer.recipe import Feed
 
 _SECONDS = 120.0
@@ -44,7 +44,8 @@ def rehearse(model: onnx.ModelProto, feeds: Sequence[Feed], *, threads: int, fol
     files = [folder / f"rehearsed-{number}.npz" for number, _ in enumerate(feeds)]
     for file, feed in zip(files, feeds, strict=True):
         np.savez(file, allow_pickle=False, **feed)
-    command = [sys.executable, "-m", "openclaw.optimizer.rehearsal", str(path), str(threads), *map(str, files)]
+    module = "openclaw.optimizer.measuring.rehearsal"
+    command = [sys.executable, "-m", module, str(path), str(threads), *map(str, files)]
     try:
         ended = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

@@ -22,10 +22,10 @@ from openclaw.config import ServerConfig
 from openclaw.devices.cpu import read_grant
 from openclaw.errors import StartupError
 from openclaw.execute.threads import threads_of
-from openclaw.optimizer.claims import Claims
-from openclaw.optimizer.job import CLAIM, JOB, Claimed, Job
-from openclaw.optimizer.place import open_place
-from openclaw.optimizer.summary import Summary, failed
+from openclaw.optimizer.results.place import open_place
+from openclaw.optimizer.step.claims import Claims
+from openclaw.optimizer.step.job import CLAIM, JOB, Claimed, Job
+from openclaw.optimizer.step.summary import Summary, failed
 from openclaw.optimizer.surroundings import read_machine
 from openclaw.storage.fetch import Limits, fetch, fetch_model
 from openclaw.storage.prepared import digest_of, place_of
@@ -138,7 +138,7 @@ class _Step:
 
     async def _done(self, job: Job, seconds: float) -> Summary:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "openclaw.optimizer.attempt", str(job.file)),
+            *(sys.executable, "-P", "-m", "openclaw.optimizer.step.attempt", str(job.file)),
             stdin=asyncio.subprocess.DEVNULL,
         )
         try:

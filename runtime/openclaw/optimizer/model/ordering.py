@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 import onnx
 
 from openclaw.errors import ModelInvalid
-from openclaw.optimizer.contents import nested
+from openclaw.optimizer.model.contents import nested
 
 
 def ordered(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto] | None:

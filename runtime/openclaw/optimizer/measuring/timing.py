@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from openclaw.optimizer.engine import Engine
+from openclaw.optimizer.measuring.engine import Engine
 from openclaw.optimizer.recipe import Feed
 
 Clock = Callable[[], float]

@@ -14,14 +14,15 @@ import onnx
 
 from openclaw.errors import ModelInvalid, NotApplicable, OpenClawError
 from openclaw.execute.engines import OWN
-from openclaw.optimizer import report, selection, timing
-from openclaw.optimizer.accuracy import Verdict
-from openclaw.optimizer.bench import Bench
-from openclaw.optimizer.contents import count_nodes
-from openclaw.optimizer.engine import Engine, brief, open_engine
+from openclaw.optimizer.accuracy.budget import Verdict
+from openclaw.optimizer.measuring import selection, timing
+from openclaw.optimizer.measuring.bench import Bench
+from openclaw.optimizer.measuring.engine import Engine, brief, open_engine
+from openclaw.optimizer.measuring.rehearsal import rehearse
+from openclaw.optimizer.model.contents import count_nodes
+from openclaw.optimizer.model.source import MAX_BYTES, check, in_order
 from openclaw.optimizer.recipe import Made, Material, Recipe
-from openclaw.optimizer.rehearsal import rehearse
-from openclaw.optimizer.source import MAX_BYTES, check, in_order
+from openclaw.optimizer.results import report
 
 Outcome = Literal["kept", "refused", "not applicable"]
 

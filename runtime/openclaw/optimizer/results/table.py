@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from openclaw.optimizer.report import Candidate, Latency, Report
+from openclaw.optimizer.results.report import Candidate, Latency, Report
 
 _COLOURS = {"kept": "green", "refused": "yellow", "not applicable": "dim"}
 

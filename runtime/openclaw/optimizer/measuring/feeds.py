@@ -13,7 +13,7 @@ import onnx
 from openclaw.errors import ConfigInvalid, InferenceFailed
 from openclaw.graph import bfloat16
 from openclaw.graph.signature import Signature, TensorSpec
-from openclaw.optimizer.engine import Engine
+from openclaw.optimizer.measuring.engine import Engine
 from openclaw.optimizer.recipe import Feed
 
 Array = npt.NDArray[np.generic]

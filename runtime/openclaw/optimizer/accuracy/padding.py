@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from openclaw.optimizer.metrics import Answers
+from openclaw.optimizer.accuracy.metrics import Answers
 from openclaw.optimizer.recipe import Feed
 
 Array = npt.NDArray[np.generic]

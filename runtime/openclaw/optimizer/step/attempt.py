@@ -1,4 +1,4 @@
-"""The process that optimizes for the step before serving: ``python -m openclaw.optimizer.attempt JOB.json``.
+"""The process that optimizes for the step before serving: ``python -m openclaw.optimizer.step.attempt JOB.json``.
 
 It may be killed at any time, for its memory above all, without harm: what it has to say is written in one step, and
 last of all. What only optimizing needs is imported where a missing package becomes a sentence.
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from openclaw.devices.cpu import read_grant
 from openclaw.errors import StartupError
-from openclaw.optimizer.claims import Claim, Claims, Failure
-from openclaw.optimizer.job import Claimed, Job
-from openclaw.optimizer.place import FAILURES, Place, brief, is_there, open_place
-from openclaw.optimizer.summary import Summary, failed, summary_of
+from openclaw.optimizer.results.place import FAILURES, Place, brief, is_there, open_place
+from openclaw.optimizer.step.claims import Claim, Claims, Failure
+from openclaw.optimizer.step.job import Claimed, Job
+from openclaw.optimizer.step.summary import Summary, failed, summary_of
 from openclaw.optimizer.surroundings import read_machine
 
 if TYPE_CHECKING:
-    from openclaw.optimizer.cache import Cache
-    from openclaw.optimizer.outcome import Result
+    from openclaw.optimizer.results.cache import Cache
+    from openclaw.optimizer.results.result import Result
     from openclaw.optimizer.task import Task
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def attempted(job: Job) -> Summary:
 def _attempt(job: Job) -> Summary:
     import onnx
 
-    from openclaw.optimizer.cache import Cache
-    from openclaw.optimizer.output import write_model
+    from openclaw.optimizer.results.cache import Cache
+    from openclaw.optimizer.results.files import write_model
 
     cache, key = Cache(job.cache), _key_of(job)
     place = open_place(job.cache, timeout=ANSWER_SECONDS)
@@ -99,7 +99,8 @@ def _key_of(job: Job) -> str:
 
 def _task(job: Job) -> Task:
     """What the job asks for, with the model in memory: who only waits for another process should not hold it."""
-    from openclaw.optimizer import options, source
+    from openclaw.optimizer import options
+    from openclaw.optimizer.model import source
     from openclaw.optimizer.task import Task
 
     chosen = options.checked(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer.outcome import Result
+from openclaw.optimizer.results.result import Result
 
 
 def check_writable(path: Path, option: str) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from openclaw.optimizer.report import Candidate, Machine, Report
+from openclaw.optimizer.results.report import Candidate, Machine, Report
 
 REASON_LENGTH = 500
 """Characters of a reason; with it all stays below the 4096 bytes that a kubelet keeps, however they are escaped."""

@@ -18,9 +18,9 @@ import onnx
 import pydantic
 from google.protobuf.message import DecodeError
 
-from openclaw.optimizer.outcome import Result
-from openclaw.optimizer.place import FAILURES, brief, open_place
-from openclaw.optimizer.report import Report
+from openclaw.optimizer.results.place import FAILURES, brief, open_place
+from openclaw.optimizer.results.report import Report
+from openclaw.optimizer.results.result import Result
 
 log = logging.getLogger(__name__)
 

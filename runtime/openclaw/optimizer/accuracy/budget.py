@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 
 from openclaw.errors import ConfigInvalid
-from openclaw.optimizer import metrics
-from openclaw.optimizer.metrics import Answers
-from openclaw.optimizer.padding import without_padding
+from openclaw.optimizer.accuracy import metrics
+from openclaw.optimizer.accuracy.metrics import Answers
+from openclaw.optimizer.accuracy.padding import without_padding
 from openclaw.optimizer.recipe import Feed
 
 Array = npt.NDArray[np.generic]

@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 
 from openclaw.errors import InferenceFailed
-from openclaw.optimizer.accuracy import Budget, Verdict, default_budget
+from openclaw.optimizer.accuracy.budget import Budget, Verdict, default_budget
+from openclaw.optimizer.accuracy.padding import without_padding
 from openclaw.optimizer.calibration import Samples
-from openclaw.optimizer.engine import Answer, Engine, open_engine
-from openclaw.optimizer.feeds import Inputs, Shapes, guess_shapes, other_sizes, random_feed
 from openclaw.optimizer.lossless import equal
-from openclaw.optimizer.padding import without_padding
+from openclaw.optimizer.measuring.engine import Answer, Engine, open_engine
+from openclaw.optimizer.measuring.feeds import Inputs, Shapes, guess_shapes, other_sizes, random_feed
 from openclaw.optimizer.recipe import Feed
 
 JUDGE_SECONDS = 5.0
@@ -83,7 +83,7 @@ class Bench:
         verdict = self.budget.judge(self.rehearsal.answers, answers, feeds)
         if not verdict.values:
             return verdict.used
-        from openclaw.optimizer.metrics import cosine
+        from openclaw.optimizer.accuracy.metrics import cosine
 
         reference = without_padding(self.rehearsal.answers, feeds)
         return verdict.used + 0.1 * (1 - cosine(reference, without_padding(answers, feeds)))
@@ -99,7 +99,7 @@ class Bench:
             engine: with the form.
             lossless: whether its answers must be equal, too.
         """
-        from openclaw.optimizer.accuracy import incomparable
+        from openclaw.optimizer.accuracy.budget import incomparable
 
         try:
             answers = [engine.run(feed) for feed in self.probes.feeds]

@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import checker, external_data_helper
 
 from openclaw.errors import ModelAccessDenied, ModelInvalid, ModelNotFound
-from openclaw.optimizer.contents import tensors_of
-from openclaw.optimizer.ordering import ordered
+from openclaw.optimizer.model.contents import tensors_of
+from openclaw.optimizer.model.ordering import ordered
 
 MAX_BYTES = 2**31 - 2**20
 """Of a model with its weights: protobuf messages end at 2 GiB, and what is added needs some room."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from openclaw.optimizer.report import Report
+from openclaw.optimizer.results.report import Report
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The model that is given: read, verified, and in order."""

@@ -1,0 +1,1 @@
+"""What an optimization gives: its report, how it is written and shown, and where it is shared."""
