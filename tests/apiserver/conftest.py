@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NoReturn, Protocol
 
 import pytest
@@ -55,13 +56,26 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
     return control_plane.kubectl
 
 
+@asynccontextmanager
+async def _fresh_namespace(plane: ControlPlane) -> AsyncIterator[str]:
+    name = f"test-{secrets.token_hex(4)}"
+    await plane.kubectl("create", "namespace", name)
+    yield name
+    await plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
 @pytest.fixture
 async def namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
     """A namespace for one test, deleted after it."""
-    name = f"test-{secrets.token_hex(4)}"
-    await control_plane.kubectl("create", "namespace", name)
-    yield name
-    await control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    async with _fresh_namespace(control_plane) as name:
+        yield name
+
+
+@pytest.fixture
+async def another_namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
+    """A second one for a test that needs it."""
+    async with _fresh_namespace(control_plane) as name:
+        yield name
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
