@@ -6,6 +6,7 @@ once, as an image builder or a node cache would have it.
 
 from __future__ import annotations
 
+import compileall
 import json
 import statistics
 import subprocess
@@ -26,6 +27,8 @@ from benchmarks.serving.server import Server, ServerError, spawned
 from benchmarks.serving.session import samples_of
 from benchmarks.serving.subjects import SUBJECTS, Served, cores
 
+import openclaw
+
 ALLOWED = 1.0  # seconds
 _LIMIT = 60.0  # seconds that one start may take
 _POLL = 0.002  # seconds
@@ -42,7 +45,7 @@ class ColdStart:
         session: onnxruntime reads the model.
         warm_up: the first inference.
         rest: of the total, what is none of these: configuration, socket, whatever else is done before it is ready,
-            the first request and its answer; below zero where the server did some of all this at the same time.
+            the first request and its answer; less, or below zero, as the server does some of all this at the same time.
         total: to the first answered inference.
     """
 
@@ -77,6 +80,8 @@ def cold_starts(rounds: int, say: Callable[[str], None]) -> list[ColdStart]:
     """
     served = Served(SUBJECTS[0], optimized())
     model, request = served.model.file(), wire.post(served.model.name, samples_of(served.model, 1)[0], binary=True)
+    # As in an image: Python would write it itself where it may, and else compile every module at each start.
+    compileall.compile_dir(Path(openclaw.__file__).parent, quiet=2)
     modules = _imported(served)
     starts = []
     for number in range(rounds):

@@ -88,7 +88,10 @@ class Limits:
 
 
 def settle(limits: Limits = Limits()) -> None:
-    """Collects, freezes what is alive and raises the thresholds: after the model is loaded, before a fork."""
+    """Collects, freezes what is alive and raises the thresholds: before a fork, and once what stays was loaded.
+
+    What was frozen before is not walked, so doing it again costs little.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(limits.backstop, 10, 10)
@@ -117,7 +120,8 @@ class IdleCollector:
         self._rested = False
 
     def start(self) -> None:
-        """Begins to look; on the event loop."""
+        """Begins to look, unless it did; on the event loop."""
+        self.stop()
         self._look(asyncio.get_running_loop())
 
     def stop(self) -> None:

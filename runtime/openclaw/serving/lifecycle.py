@@ -10,37 +10,41 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openclaw.config import ModelConfig, ServerConfig, ServerOptions
-from openclaw.devices.memory import room_bytes
+from openclaw.config import ServerConfig, ServerOptions
 from openclaw.errors import ConfigInvalid, StartupError
-from openclaw.execute.threads import runs_of, threads_of
+from openclaw.execute.threads import runs_of
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
-from openclaw.serving.loading import Loaded, check_room, load, measured
+from openclaw.serving.loader import Loader
+from openclaw.serving.loading import Loaded
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
-from openclaw.serving.threads import in_thread
-from openclaw.storage.fetch import fetch_model
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+
 _FIRST_COME = 1.0
 """Seconds in which those are answered who waited for the server to come up: measuring takes all cores."""
 
 
-async def serve(config: ServerConfig, cache_dir: Path) -> None:
+async def serve(config: ServerConfig, loader: Loader, first: Awaitable[Loaded]) -> None:
     """Serves in this process until it is told to stop.
+
+    Args:
+        config: of the server.
+        loader: of its models.
+        first: the first of them, which is being loaded already.
 
     Raises:
         StartupError: a model could not be brought up.
@@ -50,18 +54,17 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     listener = listen(config.server, shared=False)
     telemetry = Telemetry(SharedCounters())
     telemetry.start()
-    loader = Loader(config, cache_dir)
-    repository = make_repository(config, telemetry, control=loader.control())
-    await repository.measure_hop()
+    repository = make_repository(config, telemetry, control=_control(config.server, loader))
     frontends = await Frontends.start(repository, [listener], config.server)
     log.info("listening on %s; loading %s", shown_address(listener), _shown(config))
+    # Most of what the collector has to walk is there by now, and a core is idle while the model loads.
+    telemetry.settle()
     try:
-        began = time.perf_counter()
-        if await until_stopped(loader.bring_up_all(repository), signals):
+        if await until_stopped(_bring_up_all(config, loader, repository=repository, first=first), signals):
             telemetry.settle()
             repository.open()
-            announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - began)
-            measuring = asyncio.create_task(loader.measure_all(repository))
+            announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - loader.began)
+            measuring = asyncio.create_task(_measure_all(repository))
             await signals.stop.wait()
             measuring.cancel()
             await drain(repository, frontends, signals=signals, options=config.server)
@@ -71,56 +74,42 @@ async def serve(config: ServerConfig, cache_dir: Path) -> None:
     log.info("stopped")
 
 
+async def _bring_up_all(
+    config: ServerConfig, loader: Loader, *, repository: Repository, first: Awaitable[Loaded]
+) -> bool:
+    """Loads every model of the configuration, one after the other; raises StartupError."""
+    for model in config.all_models:
+        try:
+            loaded = await (first if model is config.model else loader.bring_up(model))
+        except StartupError as error:
+            repository.telemetry.metrics.model(model.name).load_failed(error.reason)
+            raise
+        if model is config.model:
+            # Not before: threads that load keep the cores busy.
+            await repository.measure_hop()
+        repository.put(loaded)
+    return True
+
+
+async def _measure_all(repository: Repository) -> None:
+    """Measures what batches of each model cost, one after the other, while they serve."""
+    await asyncio.sleep(_FIRST_COME)
+    for served in repository.served():
+        await served.measure()
+
+
+def _control(options: ServerOptions, loader: Loader) -> Control | None:
+    """What clients may load."""
+    if not options.model_control:
+        return None
+    folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
+    return Control(loader.bring_up_beside, folder.find if folder else lambda _: None)
+
+
 def make_repository(config: ServerConfig, telemetry: Telemetry, *, control: Control | None = None) -> Repository:
     """The repository of a server whose models are still to be loaded."""
     patience = config.server.max_inference_seconds
     return Repository(config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control)
-
-
-class Loader:
-    """Brings models up while the server answers."""
-
-    def __init__(self, config: ServerConfig, cache_dir: Path) -> None:
-        self._config = config
-        self._cache_dir = cache_dir
-
-    def control(self) -> Control | None:
-        """What clients may load."""
-        options = self._config.server
-        if not options.model_control:
-            return None
-        folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
-        return Control(self.bring_up_beside, folder.find if folder else lambda _: None)
-
-    async def bring_up_all(self, repository: Repository) -> bool:
-        """Loads every model of the configuration, one after the other; raises StartupError."""
-        for model in self._config.all_models:
-            try:
-                repository.put(await self.bring_up(model))
-            except StartupError as error:
-                repository.telemetry.metrics.model(model.name).load_failed(error.reason)
-                raise
-        return True
-
-    async def bring_up(self, model: ModelConfig) -> Loaded:
-        """Fetches, loads and warms up one model; raises StartupError."""
-        return await self._load(model, await fetch_model(model, self._cache_dir))
-
-    async def bring_up_beside(self, model: ModelConfig) -> Loaded:
-        """The same beside models that are served already, if there is room; raises StartupError."""
-        path = await fetch_model(model, self._cache_dir)
-        check_room(path, room_bytes())
-        return await in_thread(measured, await self._load(model, path))
-
-    async def measure_all(self, repository: Repository) -> None:
-        """Measures what batches of each model cost, one after the other, while they serve."""
-        await asyncio.sleep(_FIRST_COME)
-        for served in repository.served():
-            await served.measure()
-
-    async def _load(self, model: ModelConfig, path: Path) -> Loaded:
-        device = self._config.server.device
-        return await in_thread(load, model, path, threads=threads_of(self._config), device=device)
 
 
 def _shown(config: ServerConfig) -> str:

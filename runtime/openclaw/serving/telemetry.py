@@ -31,7 +31,7 @@ class Telemetry:
         self._publish(asyncio.get_running_loop())
 
     def settle(self) -> None:
-        """The model is loaded: from now on the garbage collector keeps out of the way of requests."""
+        """From now on the garbage collector keeps out of the way of requests; again once more is there to stay."""
         if garbage.managed(os.environ):
             garbage.settle()
             self._collector.start()
