@@ -23,6 +23,7 @@
         |-- InferenceFailed          500 the model failed on a valid request
         |-- Unsupported              501 the protocol has it, this server does not
         |-- NotReady                 503 loading or draining
+        |-- OverBudget               503 the memory that was granted is in use; has ``retry_after``
         |-- DeadlineExceeded         504 the answer would have come too late
         `-- NoRoom                   507 a model does not fit beside those that are served
 
@@ -164,6 +165,24 @@ class NotReady(RequestError):
     """The model is loading, or the server is stopping."""
 
     status = 503
+
+
+class OverBudget(RequestError):
+    """The memory that this process may take is in use.
+
+    Attributes:
+        needed: bytes that were asked for.
+        free: bytes that were left.
+        retry_after: seconds after which it may be otherwise.
+    """
+
+    status = 503
+    retry_after = 1.0
+
+    def __init__(self, needed: int, *, free: int) -> None:
+        super().__init__(f"{needed:,} bytes of memory are needed and {max(0, free):,} are free; try again later")
+        self.needed = needed
+        self.free = max(0, free)
 
 
 class DeadlineExceeded(RequestError):
