@@ -161,6 +161,27 @@ class _Port(click.ParamType[int | None]):
         return click.INT.convert(value, param, ctx)
 
 
+_UNITS = {"": 1} | {
+    f"{prefix}{suffix}": (1024 if suffix[:1] == "i" else 1000) ** power
+    for power, prefix in enumerate("KMGT", start=1)
+    for suffix in ("", "B", "i", "iB")
+}
+_DIGITS = 18  # more bytes than an address has
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, as a number or as people and Kubernetes write them."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = str(value).rstrip("KMGTiB")
+        unit = _UNITS.get(str(value)[len(number) :])
+        if unit is None or len(number) > _DIGITS or not (number.isascii() and number.isdecimal()):
+            self.fail(f"{value!r} is not a size; write bytes, or a whole number of KiB, MiB or GiB: 600MiB", param, ctx)
+        return int(number) * unit
+
+
 @main.command(cls=_Serve, help=_SERVE_HELP)
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--config", type=click.Path(path_type=Path), help="The server's configuration file (JSON).")
@@ -180,6 +201,9 @@ class _Port(click.ParamType[int | None]):
 @click.option("--model-control/--no-model-control", default=None, help="Whether clients may load and unload models.")
 @click.option("--model-folder", help="Folder of models that clients may load by name; with --model-control.")
 @click.option("--shared-memory/--no-shared-memory", default=None, help="Whether tensors may lie in shared memory.")
+@click.option(
+    "--memory-budget", type=_Size(), help="Memory for models and buffers, as 600MiB. [default: what is granted]"
+)
 @click.option("--sha256", help="The digest that the model's bytes must have.")
 @click.option("--prepared", metavar="FOLDER", envvar="OPENCLAW_PREPARED", help="Where `openclaw prepare` left a form.")
 @click.option("--warmup-requests", type=int, help="Inferences answered before it is ready. [default: 1]")

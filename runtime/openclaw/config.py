@@ -16,6 +16,8 @@ from openclaw.errors import ConfigInvalid
 
 GIB = 1024**3
 MIB = 1024**2
+LEAST_MEMORY_BUDGET = 16 * MIB
+"""Less than any server can work with: the buffers of its requests alone take as much."""
 
 
 class _Section(BaseModel):
@@ -45,7 +47,8 @@ class BatchingConfig(_Section):
 class ModelConfig(_Section):
     """Which model, and how far to trust and wait for its store.
 
-    ``prepared``: a folder in which ``openclaw prepare`` may have left a faster form of it.
+    ``prepared``: a folder in which ``openclaw prepare`` may have left a faster form of it. ``pinned``: it keeps its
+    memory, however long nobody asked for it.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
@@ -56,13 +59,15 @@ class ModelConfig(_Section):
     download_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
     max_bytes: Annotated[int, Field(ge=1)] = 16 * GIB
     prepared: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    pinned: bool = False
     batching: BatchingConfig = BatchingConfig()
 
 
 class ServerOptions(_Section):
     """Where the server listens, how much it runs at once, what clients may do, and how it stops.
 
-    ``None`` threads: by cores. ``None`` device: the CPU. ``None`` gRPC port: no gRPC.
+    ``None`` threads: by cores. ``None`` device: the CPU. ``None`` gRPC port: no gRPC. ``None`` memory budget: what the
+    process's control group grants, less what is kept for the process itself.
     """
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -76,6 +81,7 @@ class ServerOptions(_Section):
     model_control: bool = False
     model_folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     shared_memory: bool = False
+    memory_budget_bytes: Annotated[int, Field(ge=LEAST_MEMORY_BUDGET)] | None = None
     drain_delay_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
     drain_timeout_seconds: Annotated[int, Field(ge=0, le=3600)] = 45
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import BadParameter
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,22 @@ def test_a_broken_command_says_so_in_one_line_and_harms_no_other(
     assert done.stderr.startswith("Error: the command 'extra' (broken_plugin:extra)")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("629145600", 600 << 20), ("600MiB", 600 << 20), ("600Mi", 600 << 20), ("2GiB", 2 << 30), ("1GB", 10**9)],
+)
+def test_a_memory_budget_is_bytes_or_a_number_with_a_unit(written: str, size: int) -> None:
+    option = next(each for each in serve.params if each.name == "memory_budget")
+    assert option.type.convert(written, None, None) == size
+
+
+@pytest.mark.parametrize("written", ["", "MiB", "1.5GiB", "-1", "600 MiB", "600MiBB", "600B", "٣", "9" * 5000])
+def test_a_memory_budget_that_is_no_size_is_refused_with_an_example(written: str) -> None:
+    option = next(each for each in serve.params if each.name == "memory_budget")
+    with pytest.raises(BadParameter, match="is not a size; write bytes, or a whole number of KiB, MiB or GiB: 600MiB"):
+        option.type.convert(written, None, None)
 
 
 @given(st.sampled_from(sorted(STARTUP_ERRORS)), st.text(max_size=9000))

@@ -24,6 +24,7 @@ FULL = {
         "downloadTimeoutSeconds": 60,
         "maxBytes": 1000,
         "prepared": "/forms",
+        "pinned": True,
         "batching": {
             "maxBatchSize": 16,
             "latencyTargetSeconds": 0.5,
@@ -46,6 +47,7 @@ FULL = {
         "modelControl": True,
         "modelFolder": "/models",
         "sharedMemory": True,
+        "memoryBudgetBytes": 629145600,
         "drainDelaySeconds": 1,
         "drainTimeoutSeconds": 2,
     },
@@ -87,6 +89,10 @@ def test_every_key_of_the_file_arrives_and_goes_back() -> None:
         ({"server": {"port": "80"}}, 'server.port is "80": input should be a valid integer'),
         ({"server": {"port": 65536}}, "server.port is 65536: input should be less than or equal to 65535"),
         ({"server": {"workers": 0}}, "server.workers is 0: input should be greater than or equal to 1"),
+        (
+            {"server": {"memoryBudgetBytes": 1000}},
+            "server.memoryBudgetBytes is 1000: input should be greater than or equal to 16777216",
+        ),
         ({"server": {"threads": True}}, "server.threads is true"),
         ({"serve": {}}, "serve is not a known key; allowed here: model, models, server"),
     ],

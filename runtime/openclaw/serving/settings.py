@@ -30,6 +30,7 @@ _OPTIONS = {
     "model_control": ("server", "modelControl"),
     "model_folder": ("server", "modelFolder"),
     "shared_memory": ("server", "sharedMemory"),
+    "memory_budget": ("server", "memoryBudgetBytes"),
     "drain_delay": ("server", "drainDelaySeconds"),
     "drain_timeout": ("server", "drainTimeoutSeconds"),
 }
