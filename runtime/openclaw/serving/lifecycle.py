@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from openclaw.config import ServerConfig, ServerOptions
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.execute.threads import runs_of
+from openclaw.memory.accounting import Account
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
@@ -109,7 +110,10 @@ def _control(options: ServerOptions, loader: Loader) -> Control | None:
 def make_repository(config: ServerConfig, telemetry: Telemetry, *, control: Control | None = None) -> Repository:
     """The repository of a server whose models are still to be loaded."""
     patience = config.server.max_inference_seconds
-    return Repository(config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control)
+    account = Account(config.server.memory_budget_bytes)
+    return Repository(
+        config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control, account=account
+    )
 
 
 def _shown(config: ServerConfig) -> str:

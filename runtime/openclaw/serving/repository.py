@@ -12,6 +12,7 @@ from enum import Enum
 
 from openclaw.config import ModelConfig
 from openclaw.errors import InvalidRequest, NoRoom, NotReady, OutOfMemory, StartupError, UnknownModel, Unsupported
+from openclaw.memory.accounting import Account
 from openclaw.serving.batching.hop import HOP_SECONDS, measure_hop
 from openclaw.serving.loading import Loaded
 from openclaw.serving.served import Served
@@ -70,6 +71,7 @@ class Repository:
     Attributes:
         phase: of the server.
         telemetry: where its models are counted.
+        account: of the memory that models and requests take.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Repository:
         runs: int,
         patience: float,
         control: Control | None = None,
+        account: Account | None = None,
     ) -> None:
         """
         Args:
@@ -88,9 +91,11 @@ class Repository:
             runs: of each model at the same time.
             patience: seconds after which a run is taken to be stuck.
             control: what clients may load; None: nothing.
+            account: grants memory; None: as much as is asked for.
         """
         self.phase = Phase.LOADING
         self.telemetry = telemetry
+        self.account = Account() if account is None else account
         self._entries = {config.name: Entry(config) for config in models}
         self._runs = runs
         self._patience = patience
