@@ -513,6 +513,15 @@ class TestInline:
         now += 1.0
         assert inline.admits(quick, 1, nbytes=4)
 
+    def test_a_run_that_many_share_may_take_longer_before_it_is_slow(self) -> None:
+        quick = Profile((Point(1, 0.01, 5),))
+        for requests, seconds, stays in ((1, 2.1, False), (16, 2.1, True), (16, 9.4, True), (16, 9.6, False)):
+            inline = Inline(1.0, lambda: 0.0)
+            assert inline.admits(quick, 1, nbytes=4)
+            for _ in range(3):
+                inline.ran(seconds, rows=requests, requests=requests)
+            assert (inline.nbytes >= 0) is stays
+
     async def test_a_hop_takes_some_time(self) -> None:
         with ThreadPoolExecutor(1) as executor:
             assert 0 < await measure_hop(executor) < 1

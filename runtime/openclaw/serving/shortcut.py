@@ -67,7 +67,7 @@ class Shortcut:
         self._places: dict[tuple[int, ...], Place | None] = {}
         self._headers: dict[bytes, Place] = {}
 
-    def take_json(self, body: bytes | bytearray, reply: Reply) -> bool:
+    def take_json(self, body: bytes | bytearray | memoryview, reply: Reply) -> bool:
         """Has a request in JSON answered, now or in this turn of the event loop; False: it is for the general way."""
         began = perf_counter()
         found = self._tensor(body)
@@ -84,7 +84,7 @@ class Shortcut:
             return False
         return self._enter(place, Waiting(reply, False, began))
 
-    def take_binary(self, body: bytes | bytearray, length: bytes, reply: Reply) -> bool:
+    def take_binary(self, body: bytes | bytearray | memoryview, length: bytes, reply: Reply) -> bool:
         """The same in binary, for a request whose header was learnt; ``length``: the text of the header's length."""
         began = perf_counter()
         if len(body) > MAX_BYTES or not length.isdigit() or len(length) > _DIGITS:
@@ -125,7 +125,10 @@ class Shortcut:
         if not waiting:
             return True  # the place was full before the turn was over
         try:
-            ran = self._batcher.run_at_once(place.run, rows=place.rows * len(waiting), nbytes=place.nbytes)
+            together = len(waiting)
+            ran = self._batcher.run_at_once(
+                place.run, rows=place.rows * together, requests=together, nbytes=place.nbytes
+            )
         except Exception:  # onnxruntime's have no common base; the general way finds the words
             ran = False
             self._failed(place)
@@ -179,7 +182,7 @@ class Shortcut:
                 self._headers.clear()
             self._headers[header] = place
 
-    def _tensor(self, body: bytes | bytearray) -> tuple[tuple[int, ...], list[Any]] | None:
+    def _tensor(self, body: bytes | bytearray | memoryview) -> tuple[tuple[int, ...], list[Any]] | None:
         """Shape and data of a request for the model's input alone, said in the usual way."""
         if len(body) > MAX_BYTES:
             return None

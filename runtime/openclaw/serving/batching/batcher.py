@@ -191,11 +191,18 @@ class Batcher:
         """Seconds that a run on the event loop may take."""
         return self._inline.hop
 
-    def run_at_once(self, run: Callable[[], None], *, rows: int, nbytes: int) -> bool:
-        """Runs the model by ``run`` where ``submit`` would answer at once; whether it did. Raises what ``run`` does."""
+    def run_at_once(self, run: Callable[[], None], *, rows: int, requests: int, nbytes: int) -> bool:
+        """Runs the model by ``run`` where ``submit`` would answer at once; whether it did. Raises what ``run`` does.
+
+        Args:
+            run: does it.
+            rows: of all requests together.
+            requests: that share the run.
+            nbytes: of each.
+        """
         if not self.is_quick(nbytes):
             return False
-        self._timed(run, rows)
+        self._timed(run, rows, requests)
         return True
 
     def close(self) -> None:
@@ -222,14 +229,14 @@ class Batcher:
     def _run_inline(self, arrays: Mapping[str, Array], outputs: tuple[str, ...]) -> list[Array]:
         return self._timed(partial(self._run, outputs, arrays), _rows(arrays))
 
-    def _timed(self, run: Callable[[], T], rows: int) -> T:
+    def _timed(self, run: Callable[[], T], rows: int, requests: int = 1) -> T:
         """Runs the model on the event loop."""
         start = self._clock()
         result = run()
         seconds = self._clock() - start
         inline = self._inline
         if inline.slow or seconds > inline.hop:
-            inline.ran(seconds, rows=rows)
+            inline.ran(seconds, rows=rows, requests=requests)
         self._ran(rows, seconds)
         return result
 

@@ -16,7 +16,9 @@ HOP_SECONDS = 100e-6
 
 _HOPS = 30
 _SLACK = 2
-"""How much slower than a hop is slow: a model that is about as quick as one stays where it is."""
+"""Hops from which on a run is slow: a model that is about as quick as one stays where it is."""
+_SLACK_EACH = 0.5
+"""Hops more for every further request that shares the run: each of them would have had to be taken to a thread."""
 _SLOW = 16
 _TOO_SLOW = 40
 """Three slow runs in close succession; fewer are pauses of the machine."""
@@ -61,9 +63,10 @@ class Inline:
         self.nbytes = max(self.nbytes, nbytes)
         return True
 
-    def ran(self, seconds: float, *, rows: int) -> None:
+    def ran(self, seconds: float, *, rows: int, requests: int = 1) -> None:
         """A run on the event loop took so long; need not be told of a quick one while ``slow`` is 0."""
-        self.slow = max(0, self.slow + (_SLOW if seconds > self.hop * _SLACK else -rows))
+        allowed = self.hop * (_SLACK + _SLACK_EACH * (requests - 1))
+        self.slow = max(0, self.slow + (_SLOW if seconds > allowed else -rows))
         if self.slow > _TOO_SLOW:
             self.nbytes, self.slow = -1, 0
             now = self._clock()
