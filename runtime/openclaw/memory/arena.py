@@ -22,6 +22,8 @@ from typing import Any
 
 import onnxruntime
 
+from openclaw.memory.heap import trim
+
 _MOST_INITIAL = (1 << 31) - 1
 """onnxruntime keeps the size of the first region in 32 bits."""
 _making = Lock()
@@ -98,7 +100,13 @@ class ShrinkingRuns:
 
     def run(self, names: Any, feeds: Mapping[str, Any]) -> Any:
         """As ``InferenceSession.run``; for several threads at once."""
-        return self._session.run(names, feeds, self._options if self._gives_back(feeds) else None)
+        if not self._gives_back(feeds):
+            return self._session.run(names, feeds, None)
+        results = self._session.run(names, feeds, self._options)
+        if self._arena.shrink is Shrink.NEW_SHAPES:
+            # The arena has given it back to the heap, which keeps it. Rare enough to be worth milliseconds.
+            trim()
+        return results
 
     def _gives_back(self, feeds: Mapping[str, Any]) -> bool:
         if self._arena.shrink is not Shrink.NEW_SHAPES:
