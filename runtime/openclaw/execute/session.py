@@ -16,10 +16,13 @@ from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.errors import DeviceUnavailable, InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
 from openclaw.execute import engines
 from openclaw.execute.bound import Bound
-from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
+from openclaw.execute.running import runner
 from openclaw.graph import bfloat16
+from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
-from openclaw.memory.arena import Arena, ShrinkingRuns, arena_of
+from openclaw.memory import heap
+from openclaw.memory.arena import Arena, arena_of
+from openclaw.memory.properties import Memory, memory_of
 
 if TYPE_CHECKING:
     from openclaw.devices.assigning import Assignment
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.generic]
+
+_COPYING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
+"""Optimizers that write weights anew, and so would have them in memory (found by measuring, onnxruntime 1.31)."""
 
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory")
 
@@ -41,6 +47,7 @@ class Model:
         threads: threads that one inference may use.
         engine: what runs it; see ``execute.engines``.
         device: where it was assigned to; None: nowhere, so to the CPU.
+        memory: how it holds activations.
         path: the file.
     """
 
@@ -53,10 +60,11 @@ class Model:
         threads: int,
         engine: str = engines.OWN,
         device: Assignment | None = None,
-        arena: Arena | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.name = name
         self.device = device
+        self.memory = memory or Memory()
         self.path = path
         self.threads = threads
         self.engine = engine
@@ -65,8 +73,7 @@ class Model:
         self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
         self._outputs = tuple(self.datatypes)
         self._session = session
-        runs = session if arena is None else ShrinkingRuns(session, arena)
-        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else runs.run
+        self._run = runner(session, self.signature, self.memory)
 
     @classmethod
     def from_file(
@@ -78,7 +85,8 @@ class Model:
         grant: Grant | None = None,
         source: str | None = None,
         device: Assignment | None = None,
-        arena: Arena | None = None,
+        memory: Memory | None = None,
+        mapped: bool = False,
     ) -> Model:
         """Loads an ONNX file, to run on the engine that it names if that is installed.
 
@@ -89,27 +97,41 @@ class Model:
             grant: what this process is granted.
             source: what errors call the file, when it is a copy of what the user named.
             device: where it runs, by default the CPU.
-            arena: onnxruntime's memory for activations on the CPU, by default as it comes.
+            memory: how onnxruntime's own kernels hold activations, by default as the file says.
+            mapped: whether weights outside of the file are to stay pages of theirs, which the kernel can drop; runs on
+                onnxruntime's own kernels then.
 
         Raises:
             ModelNotFound, ModelInvalid, OutOfMemory, DeviceUnavailable: with the sentence a user needs.
         """
         grant = grant or read_grant()
         threads = threads or (device.threads if device else default_threads(grant.cores))
-        _check_fits(path, grant)
+        if not mapped:
+            _check_fits(path, grant)
         source = source or path.name
         elsewhere = device if device and not device.on_cpu else None
-        engine = engines.OWN if elsewhere else engines.usable(engines.named_by(path), source=source)
+        said = _properties(path)
+        engine = engines.OWN if elsewhere or mapped else engines.usable(engines.engine_of(said), source=source)
+        own = Memory() if elsewhere else memory or memory_of(said, source=source)
         try:
-            session = _open_session(path, threads, source=source, engine=engine, device=elsewhere, arena=arena)
+            session = _open_session(
+                path, threads, source=source, engine=engine, device=elsewhere, arena=own.arena, mapped=mapped
+            )
         except ModelInvalid as error:
             if engine == engines.OWN:
                 raise
             log.warning("%s cannot be run by %s, so onnxruntime runs it: %s", source, engine, error)
             engine = engines.OWN
-            session = _open_session(path, threads, source=source, engine=engine, arena=arena)
+            session = _open_session(path, threads, source=source, engine=engine, arena=own.arena)
         return cls(
-            session, path=path, name=name or path.stem, threads=threads, engine=engine, device=device, arena=arena
+            session,
+            path=path,
+            name=name or path.stem,
+            threads=threads,
+            engine=engine,
+            device=device,
+            # An engine beside onnxruntime's own kernels has memory of its own.
+            memory=own if engine == engines.OWN else None,
         )
 
     def run(self, inputs: Mapping[str, npt.ArrayLike], *, outputs: Iterable[str] | None = None) -> dict[str, Array]:
@@ -170,6 +192,11 @@ class Model:
             raise InferenceFailed(f"the model failed: {_brief(error)}") from error
         return results
 
+    def close(self) -> None:
+        """Gives its memory back once the runs that go on have ended; it answers nothing after that."""
+        self._session = None
+        self._run = _closed
+
     def bind(self, arrays: Mapping[str, Array], *, most: int = 1) -> Bound:
         """Memory for inferences on inputs of these shapes, all of numbers but BF16; infers once to know the outputs'.
 
@@ -188,6 +215,18 @@ class Model:
                 {name: np.concatenate([array] * most) for name, array in each.items()} for each in (inputs, outputs)
             )
         return Bound(self._session, inputs, outputs, most=most)
+
+
+def _closed(*_: object) -> list[Array]:
+    raise InferenceFailed("the model was closed")
+
+
+def _properties(path: Path) -> dict[str, str]:
+    """Those of a model file; none of one that cannot be read, which opening a session puts into words."""
+    try:
+        return read_properties(path)
+    except OSError:
+        return {}
 
 
 def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:
@@ -232,7 +271,14 @@ def _check_fits(path: Path, grant: Grant) -> None:
 
 
 def _open_session(
-    path: Path, threads: int, *, source: str, engine: str, device: Assignment | None = None, arena: Arena | None = None
+    path: Path,
+    threads: int,
+    *,
+    source: str,
+    engine: str,
+    device: Assignment | None = None,
+    arena: Arena | None = None,
+    mapped: bool = False,
 ) -> Any:
     # It would leave a device identifier in the user's home.
     onnxruntime.disable_telemetry_events()
@@ -248,8 +294,9 @@ def _open_session(
 
             return open_on(device, path, options)
         providers = engines.add_to(options, engine, threads=threads)
-        with arena_of(options, arena):
-            return onnxruntime.InferenceSession(path, options, providers=providers)
+        with heap.loading(), arena_of(options, arena if engine == engines.OWN else None):
+            without = _keep_mapped(options) if mapped else None
+            return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=without)
     except DeviceUnavailable:
         raise
     except MemoryError as error:
@@ -259,6 +306,13 @@ def _open_session(
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
         raise ModelInvalid(_why_invalid(error, source=source, size=path.stat().st_size)) from error
+
+
+def _keep_mapped(options: Any) -> list[str]:
+    """Has a session leave weights where they are; returns the optimizers that it must do without."""
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return list(_COPYING)
 
 
 def _why_invalid(error: Exception, *, source: str, size: int) -> str:

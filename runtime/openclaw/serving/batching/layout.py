@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from openclaw.execute.session import Array
+from openclaw.graph.rows import why_not_rows
 from openclaw.graph.signature import Signature, TensorSpec
 
 MASKS = ("attention_mask", "input_mask", "attn_mask")
@@ -92,12 +93,8 @@ class Layout:
 
 def read_layout(signature: Signature) -> Layout | str:
     """The layout of a model whose requests can be laid one below the other; else why they cannot."""
-    if not signature.inputs:
-        return "the model has no input"
-    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
-        for spec in specs:
-            if not spec.shape or spec.shape[0] != -1:
-                return f"the first dimension of {kind} {spec.name!r} is not free: {list(spec.shape)}"
+    if (reason := why_not_rows(signature)) is not None:
+        return reason
     fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
     return Layout(tuple(spec.name for spec in signature.inputs), fixed)
 
