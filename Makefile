@@ -96,7 +96,7 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: install ## onnxruntime's arena with its defaults and with ours (about 15 minutes)
+bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 30 minutes)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
 
 .PHONY: lock

@@ -1,4 +1,4 @@
-"""One model with one arena, in a process of its own: `python -m benchmarks.memory.engine MODEL FEED ...`.
+"""One model in a process of its own, in the memory that its file names: `python -m benchmarks.memory.engine MODEL FEED`.
 
 Prints JSON: without `--profile` seconds of a run and what the process took, with it what the arena held. Imports
 nothing that a server would not need, as that counts as memory.
@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ import numpy as np
 import onnxruntime
 from benchmarks.graph.stream import peak
 from benchmarks.memory.groups import join, most
-from benchmarks.memory.settings import read_arena
 
-from openclaw.memory.arena import Arena, ShrinkingRuns, arena_of
+from openclaw.execute.running import runner
+from openclaw.graph.properties import read_properties
+from openclaw.graph.signature import read_signature
+from openclaw.memory import heap
+from openclaw.memory.arena import arena_of
 from openclaw.memory.profile import arena_use
+from openclaw.memory.properties import Memory, memory_of
 
 _PROFILED_RUNS = 3
 _WARM_RUNS = 2
@@ -31,21 +36,23 @@ _WARM_RUNS = 2
 
 def main() -> None:
     """Runs for so many seconds after some runs that do not count."""
-    parser = argparse.ArgumentParser(description="A model with an arena.")
+    parser = argparse.ArgumentParser(description="A model in its memory.")
     parser.add_argument("model", type=Path)
     parser.add_argument("feed", type=Path)
-    parser.add_argument("--arena", type=read_arena, help="settings as JSON; onnxruntime's own without")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--plain", action="store_true", help="as onnxruntime comes, and nothing of ours")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--group", type=Path)
     arguments = parser.parse_args()
     join(arguments.group)
     feed = dict(np.load(arguments.feed))
+    memory = memory_of(read_properties(arguments.model), source=arguments.model.name)
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
         prefix = str(Path(folder) / "profile") if arguments.profile else None
-        session = opened(arguments.model, arguments.arena, threads=arguments.threads, profile=prefix)
-        run = ShrinkingRuns(session, arguments.arena).run if arguments.arena else session.run
+        with nullcontext() if arguments.plain else heap.loading():
+            session = opened(arguments.model, memory, threads=arguments.threads, profile=prefix)
+        run = runner(session, read_signature(session.get_inputs(), session.get_outputs()), memory)
         if prefix is None:
             told = timed(run, feed, seconds=arguments.seconds)
             told |= {"pss": pss(), "peak": peak(), "group_peak": most(arguments.group)}
@@ -54,7 +61,7 @@ def main() -> None:
     print(json.dumps(told))
 
 
-def opened(model: Path, arena: Arena | None, *, threads: int, profile: str | None) -> Any:
+def opened(model: Path, memory: Memory, *, threads: int, profile: str | None = None) -> Any:
     """A session as a server opens it."""
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -65,7 +72,7 @@ def opened(model: Path, arena: Arena | None, *, threads: int, profile: str | Non
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
-    with arena_of(options, arena):
+    with arena_of(options, memory.arena):
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
@@ -83,7 +90,7 @@ def timed(run: Callable[..., Any], feed: dict[str, Any], *, seconds: float) -> d
 
 
 def profiled(session: Any, run: Callable[..., Any], feed: dict[str, Any]) -> dict[str, Any]:
-    """What the arena held over some runs."""
+    """What the arena held over some runs; runs with few rows at a time are as many more of the profile's."""
     for _ in range(_PROFILED_RUNS):
         run(None, feed)
     return asdict(arena_use(json.loads(Path(session.end_profiling()).read_text())))

@@ -1,4 +1,4 @@
-"""What the arena held, as an SVG that follows the reader's light or dark theme. Pure."""
+"""What was held of activations, as an SVG that follows the reader's light or dark theme. Pure."""
 
 from __future__ import annotations
 

@@ -19,14 +19,16 @@ class Held(Record):
 
 
 class Measured(Record):
-    """One case with one arena: by round seconds of a run and what the process took, each in a process of its own.
+    """One case with one engine: by round seconds of a run and what the process took, each in a process of its own.
 
     Attributes:
+        way: in which activations are held.
         pss: proportional set size after the runs.
         peak: the most that was resident.
         group_peak: the most that the process's control group had; only where there was one.
     """
 
+    way: str
     arena: Held
     seconds: tuple[float, ...]
     pss: tuple[int, ...]
@@ -46,9 +48,8 @@ class Case(Record):
     """A model at one batch.
 
     Attributes:
-        held: by the name of an arena what it held, of all that came into question.
-        choice: the one of them that is called chosen.
-        measured: by name, `default` and `chosen` among them.
+        lower: the recipe of the form of lower precision; None: the optimizer kept the exported one.
+        measured: by name of an engine.
         turns: seconds of a run, all by turns in one process; rounds are the same ones for all.
     """
 
@@ -56,8 +57,7 @@ class Case(Record):
     batch: int
     origin: Origin
     plan: Planned
-    held: Mapping[str, Held]
-    choice: str
+    lower: str | None
     measured: Mapping[str, Measured]
     turns: Mapping[str, tuple[float, ...]]
 

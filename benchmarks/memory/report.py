@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import markdown, targets
 from benchmarks.memory import picture
 from benchmarks.memory.records import Case, Results
-from benchmarks.memory.settings import CHOSEN
-from benchmarks.memory.verdicts import slower, verdicts
+from benchmarks.memory.settings import ENGINES, LOWER
+from benchmarks.memory.verdicts import held, slower, verdicts
 from benchmarks.serving.figures import spread
 
 from openclaw.memory.choice import DEFAULT
@@ -50,55 +50,58 @@ def _held(results: Results) -> Iterator[str]:
     cases = list(results.cases.values())
     if not cases:
         return
-    names = [name for name in cases[0].held if name != DEFAULT]
-    rows = []
-    for case in cases:
-        default = case.held[DEFAULT].held
-        shares = [f"**{share}**" if name == case.choice else share for name, share in _shares(case, names)]
-        plan = f"{case.plan.arena / _MIB:.1f} ({case.plan.lower_bound / _MIB:.1f})"
-        rows.append([case.title, str(case.batch), plan, f"{default / _MIB:.1f}", *shares])
-    yield "## What the arenas hold\n"
+    names = [name for name in ENGINES if any(name in case.measured for case in cases)]
+    rows = [[case.title, str(case.batch), _plan(case), *(_share(case, name) for name in names)] for case in cases]
+    yield "## What is held of activations\n"
     yield (
-        "MiB of activations in onnxruntime's own profile, in the last of three runs, and for other arenas than the "
-        "default's through that; in brackets if it was more at first. The least is what is chosen. Plan: arena and "
-        "lower bound of the exported graph.\n"
+        "MiB in onnxruntime's own profile, in the last of three runs; in brackets through the default's, and the way "
+        "that was chosen. Plan: arena and lower bound of the exported graph, all rows at once.\n"
     )
-    yield markdown.table(["Model", "Batch", "Plan", "default", *names], rows)
+    yield markdown.table(["Model", "Batch", "Plan", *names], rows)
 
 
-def _shares(case: Case, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    default = case.held[DEFAULT].held
-    for name in names:
-        held = case.held.get(name)
-        if held is None or not default:
-            yield name, ""
-            continue
-        more = f" ({held.most / default:.2f})" if held.most > held.held else ""
-        yield name, f"{held.held / default:.2f}{more}"
+def _plan(case: Case) -> str:
+    return f"{case.plan.arena / _MIB:.1f} ({case.plan.lower_bound / _MIB:.1f})"
+
+
+def _share(case: Case, name: str) -> str:
+    mine, share = case.measured.get(name), held(case, name)
+    if mine is None or share is None:
+        return ""
+    amount = f"{mine.arena.held / _MIB:.1f}"
+    return amount if name == DEFAULT else f"{amount} ({share:.2f}; {mine.way})"
 
 
 def _processes(results: Results) -> Iterator[str]:
     rows = [
-        [case.title, str(case.batch), f"chosen: {case.choice}" if name == CHOSEN else name, *_process(case, name)]
+        [case.title, str(case.batch), f"{name}: {case.lower}" if name == LOWER else name, *_process(case, name)]
         for case in results.cases.values()
-        for name, measured in case.measured.items()
-        if measured.seconds
+        for name in ENGINES
+        if name in case.measured
     ]
-    if rows:
-        yield "## Processes\n"
-        yield (
-            "MiB after the runs (PSS), and the most that was resident; latency there, and its ratio to the default's "
-            "by turns in one process.\n"
-        )
-        yield markdown.table(["Model", "Batch", "Arena", "After", "Most", "ms", "of default"], rows)
+    if not rows:
+        return
+    yield "## Processes\n"
+    yield (
+        "MiB after the runs (PSS), and the most that was resident; both through the default's. Latency there, and its "
+        "ratio to the default's by turns in one process.\n"
+    )
+    yield markdown.table(["Model", "Batch", "Engine", "After", "", "Most", "", "ms", "of default"], rows)
 
 
 def _process(case: Case, name: str) -> list[str]:
     measured, ratio = case.measured[name], slower(case, name)
     after = spread([each / _MIB for each in measured.pss])
+    default = case.measured.get(DEFAULT)
+    shares: tuple[str, ...] = ("", "")
+    if default is not None and name != DEFAULT:
+        pairs = ((measured.pss, default.pss), (measured.peak, default.peak))
+        shares = tuple(f"{statistics.median(mine) / statistics.median(its):.2f}" for mine, its in pairs)
     return [
         f"{after.median:.0f} ({after.low:.0f} to {after.high:.0f})",
+        shares[0],
         f"{statistics.median(measured.peak) / _MIB:.0f}",
+        shares[1],
         f"{statistics.median(measured.seconds) * 1e3:.1f}",
         "" if name == DEFAULT or ratio is None else str(ratio),
     ]

@@ -1,36 +1,28 @@
-"""Arenas timed against each other, by turns in one process: processes differ by more than arenas do."""
+"""Engines timed against each other, by turns in one process: processes differ by more than memories do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.graph.families.drawing import Feed
 from benchmarks.memory.engine import opened
 
-from openclaw.memory.arena import Arena, ShrinkingRuns
+from openclaw.graph.properties import read_properties
+from openclaw.memory.properties import memory_of
 from openclaw.optimizer.measuring.engine import Engine
 from openclaw.optimizer.measuring.timing import Plan, compare
 
 
-class _Timed(Engine):
-    """A session with an arena."""
-
-    def __init__(self, session: Any, arena: Arena | None) -> None:
-        super().__init__(session)
-        if arena is not None:
-            self._run = ShrinkingRuns(session, arena).run
-
-
-def by_turns(
-    model: Path, arenas: Mapping[str, Arena | None], feed: Feed, *, threads: int, plan: Plan
-) -> dict[str, tuple[float, ...]]:
-    """Seconds of a run with each arena: one figure a round, rounds being the same ones for all."""
-    engines = {
-        name: _Timed(opened(model, arena, threads=threads, profile=None), arena) for name, arena in arenas.items()
-    }
+def by_turns(files: Mapping[str, Path], feed: Feed, *, threads: int, plan: Plan) -> dict[str, tuple[float, ...]]:
+    """Seconds of a run of each file in its memory: one figure a round, rounds being the same ones for all."""
+    engines = {name: _opened(file, threads) for name, file in files.items()}
     # The second run with a pattern is the first that uses it.
     for engine in engines.values():
         engine.run_unchecked(feed)
     return {name: tuple(rounds) for name, rounds in compare(engines, [feed], plan=plan, seed=0).items()}
+
+
+def _opened(file: Path, threads: int) -> Engine:
+    memory = memory_of(read_properties(file), source=file.name)
+    return Engine(opened(file, memory, threads=threads), memory)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from benchmarks.graph.figures import Ratio, ratio
 from benchmarks.memory.records import Case, Results
-from benchmarks.memory.settings import CHOSEN
+from benchmarks.memory.settings import CHOSEN, LOWER
 from benchmarks.targets import NOT_MEASURED, Verdict
 
 from openclaw.memory.choice import DEFAULT
 
 _HELD = 0.5
+_PROCESS, _STREAM = 0.4, 0.32
 _SLOWER = 1.03
 _SAME = 1.01  # pages that a loader happens to touch differ by about as much
 _FRAGMENTED, _RANDOM = 0.03, 0.01
@@ -22,7 +23,14 @@ _PLANNING = 0.1  # seconds
 def verdicts(results: Results) -> list[Verdict]:
     """All of them."""
     cases = [each for each in results.cases.values() if {DEFAULT, CHOSEN} <= set(each.measured)]
-    return [*_held(cases), *_processes(cases), *_latency(cases), *_plans(results), *_planning(results)]
+    return [
+        *_held(cases),
+        *_latency(cases),
+        *_processes(cases),
+        *_lower(cases),
+        *_plans(results),
+        *_planning(results),
+    ]
 
 
 def held(case: Case, name: str) -> float | None:
@@ -35,6 +43,18 @@ def resident(case: Case) -> float | None:
     """What the process has after the runs with the chosen arena, through what it has with the default's."""
     mine, default = case.measured[CHOSEN].pss, case.measured[DEFAULT].pss
     return statistics.median(mine) / statistics.median(default) if mine and default else None
+
+
+def most(case: Case, name: str) -> float | None:
+    """The most that the process ever had with this engine, through the default's: what its control group counted if
+    there was one for both, else what was resident.
+    """
+    mine, default = case.measured.get(name), case.measured.get(DEFAULT)
+    if mine is None or default is None:
+        return None
+    grouped = bool(mine.group_peak and default.group_peak)
+    figures = (mine.group_peak, default.group_peak) if grouped else (mine.peak, default.peak)
+    return statistics.median(figures[0]) / statistics.median(figures[1]) if all(figures) else None
 
 
 def slower(case: Case, name: str) -> Ratio | None:
@@ -78,6 +98,24 @@ def _latency(cases: list[Case]) -> Iterator[Verdict]:
         return
     worst = max(found, key=lambda name: found[name].median)
     yield Verdict(target, f"at worst {found[worst]}: {worst}", found[worst].median <= _SLOWER)
+
+
+def _lower(cases: list[Case]) -> Iterator[Verdict]:
+    found = [(case, share) for case in cases if (share := most(case, LOWER)) is not None]
+    target = f"The whole process at its peak, in the precision that the guard allows: at most {_PROCESS}x in the median"
+    if found:
+        shares = {f"{case.title}, batch {case.batch}": share for case, share in found}
+        median, worst = statistics.median(shares.values()), max(shares, key=lambda name: shares[name])
+        told = f"{median:.2f}x, {len(shares)} cases, at worst {shares[worst]:.2f}x: {worst}"
+        yield Verdict(target, told, median <= _PROCESS)
+    else:
+        yield Verdict(target, NOT_MEASURED, None)
+    target = f"The same of ResNet50 with 16 frames at once: at most {_STREAM}x"
+    stream = next((share for case, share in found if case.title == "ResNet50" and case.batch == 16), None)
+    if stream is None:
+        yield Verdict(target, NOT_MEASURED, None)
+    else:
+        yield Verdict(target, f"{stream:.2f}x", stream <= _STREAM)
 
 
 def _plans(results: Results) -> Iterator[Verdict]:

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.execute.session import Model
 from openclaw.memory.arena import Arena, Growth, Shrink, ShrinkingRuns, arena_of
-from openclaw.memory.choice import DEFAULT, candidates, choice
+from openclaw.memory.choice import candidates, quick, ranked, ways
 from openclaw.memory.profile import ArenaUse, arena_use
+from openclaw.memory.properties import Memory
 
 SIDE = 64
 ONE = SIDE * SIDE * 16 * 4  # bytes of a tensor in the middle
@@ -110,7 +111,7 @@ def test_sessions_made_at_the_same_time_get_their_own_settings(path: Path, tmp_p
 )
 def test_a_model_answers_the_same_whatever_its_arena(path: Path, arena: Arena | None) -> None:
     expected = Model.from_file(path, threads=1).run(feed())["y"]
-    model = Model.from_file(path, threads=1, arena=arena)
+    model = Model.from_file(path, threads=1, memory=Memory(arena))
     for _ in range(3):
         np.testing.assert_array_equal(model.run(feed())["y"], expected)
 
@@ -169,17 +170,23 @@ def test_sizes_that_onnxruntime_would_crash_with_are_refused(field: str) -> None
         Arena(**{field: 0})
 
 
-def held(number: int) -> ArenaUse:
-    return ArenaUse(weights=0, most_held=number, held=number, most_in_use=number)
+def test_ways_are_ranked_by_what_they_hold_and_never_hold_more_than_the_default() -> None:
+    held = {"same as requested": [5, 40], "pattern": [6, 40], "planned": [9, 30], "more": [11, 20], "equal": [10, 100]}
+    assert ranked(held, [10, 100]) == ["planned", "same as requested", "pattern"]
+    assert ranked({}, [10]) == []
 
 
-def test_the_arena_that_holds_the_least_is_chosen_unless_it_is_slower() -> None:
-    uses = {DEFAULT: held(100), "same as requested": held(40), "pattern": held(40), "planned": held(30)}
-    assert choice(uses) == "planned"
-    assert choice(uses, {"planned": 1.04}) == "same as requested"
-    assert choice(uses, {"planned": 1.03}) == "planned"
-    assert choice(uses, dict.fromkeys(uses, 1.2)) == DEFAULT
-    assert choice({DEFAULT: held(10), "pattern": held(20)}) == DEFAULT
+def test_a_way_may_take_three_percent_more_than_the_default_in_every_case() -> None:
+    assert quick([1.03, 0.9])
+    assert not quick([0.9, 1.031])
+
+
+def test_ways_have_names_of_arena_and_rows_and_the_default_is_none_of_them() -> None:
+    assert [way.name for way in ways(None, None)] == ["same as requested", "pattern"]
+    named = {way.name: way.memory for way in ways(4, 1000)}
+    assert named["default, 4 rows at a time"] == Memory(None, 4)
+    assert named["planned, 4 rows at a time"] == Memory(candidates(1000)["planned"], 4)
+    assert "default, 1 row at a time" in {way.name for way in ways(1, None)}
 
 
 def test_without_a_plan_only_arenas_that_need_none_come_into_question() -> None:

@@ -94,6 +94,8 @@ def test_weights_beside_the_model_come_along_where_it_passes_through(tmp_path: P
         (["--metric", "nothing", "--accuracy-budget", "metric>=1"], "--metric: 'nothing' names no function"),
         (["--target-latency", "-1"], "--target-latency: it is -1.0 s"),
         (["--threads", "0"], "--threads: it is 0"),
+        (["--memory", "none"], "--memory: it is 'none'; allowed: auto, least, default"),
+        (["--max-batch-size", "0"], "--max-batch-size: it is 0; allowed is 1 and more"),
         (["--only", "magic"], "--only: there is no recipe 'magic'"),
         (["--calibration", "none.npz"], "--calibration: "),
         (["--shape", "z=1"], "--shape: there is no input 'z'"),

@@ -1,6 +1,7 @@
-"""Which arena suits a model: all that come into question are measured, for none is the best everywhere.
+"""Which way to hold activations suits a model: arenas, and how many rows of a batch are run at once. Pure.
 
-Measured on onnxruntime 1.31, activation memory held through the default's (16 rows at once, 2 threads):
+All that come into question are measured, for none is the best everywhere. Measured on onnxruntime 1.31, activation
+memory held through the default's (16 rows at once, 2 threads):
 
 ========================================  ========  =========  =====  ===========
 arena                                     ResNet50  Inception  U-Net  MobileNetV3
@@ -17,21 +18,46 @@ changes little unless regions are large; giving back after every run holds no le
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from openclaw.memory.arena import Arena, Growth, Shrink
-from openclaw.memory.profile import ArenaUse
+from openclaw.memory.properties import Memory
 
 DEFAULT = "default"
-"""onnxruntime's own settings."""
+"""onnxruntime's own settings, all rows at once."""
 SLOWER = 1.03
-"""How much slower than with the default's arena a run may be."""
+"""How much of the default's latency a run may take."""
+WORTH_WHILE = 4 << 20
+"""Bytes: a model that holds no more in onnxruntime's own arena is left as it is. That begins with 1 MiB and doubles."""
 _REGION = 1 << 20
 _SMALLEST_CHUNK = 256  # bytes: onnxruntime gives out multiples of it
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way, with the name that a report calls it by."""
+
+    name: str
+    memory: Memory
+
+
+def ways(rows: int | None, planned: int | None) -> Iterator[Way]:
+    """All but the default with so many rows at a time, the simplest first.
+
+    Args:
+        rows: that are run at once; None: all.
+        planned: bytes of the arena that is planned for them, where there is a plan.
+    """
+    for arena, settings in candidates(planned).items():
+        if rows is None and settings is None:
+            continue
+        by = "" if rows is None else f", {rows} {'row' if rows == 1 else 'rows'} at a time"
+        yield Way(f"{arena}{by}", Memory(settings, rows))
+
+
 def candidates(planned: int | None = None) -> dict[str, Arena | None]:
-    """What comes into question, the simplest first, by name.
+    """The arenas that come into question, the simplest first, by name; None: onnxruntime's own.
 
     Args:
         planned: bytes of the plan's arena, where there is a plan.
@@ -52,13 +78,21 @@ def _region(size: int) -> Arena:
     return Arena(Growth.NEXT_POWER_OF_TWO, initial_bytes=size, largest_bytes=_REGION, dead_bytes=_SMALLEST_CHUNK)
 
 
-def choice(uses: Mapping[str, ArenaUse], slower: Mapping[str, float] | None = None) -> str:
-    """The name of the arena that holds the least; of equals the first.
+def ranked(held: Mapping[str, Sequence[int]], default: Sequence[int]) -> list[str]:
+    """Names of the ways that hold less than the default, those first that hold the least; of equals the first.
 
     Args:
-        uses: what was measured of each, the default's among them.
-        slower: latency through the default's; those above ``SLOWER`` are left out. One that is missing counts as 1.
+        held: bytes by name of a way, one figure for each case; the last case is the largest.
+        default: the same of onnxruntime's own arena; a way that holds more in any case is left out.
     """
-    timed = slower or {}
-    quick = [name for name in uses if name == DEFAULT or timed.get(name, 1.0) <= SLOWER]
-    return min(quick, key=lambda name: uses[name].held)
+    fewer = [
+        name
+        for name, figures in held.items()
+        if figures[-1] < default[-1] and all(mine <= its for mine, its in zip(figures, default, strict=True))
+    ]
+    return sorted(fewer, key=lambda name: (held[name][-1], sum(held[name])))
+
+
+def quick(ratios: Sequence[float]) -> bool:
+    """Whether a way may stay that takes so much of the default's latency, one figure for each case."""
+    return all(ratio <= SLOWER for ratio in ratios)

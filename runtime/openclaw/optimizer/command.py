@@ -16,6 +16,9 @@ Tries what may make IN faster on this machine (fused operators, int8, int4, bf16
 onnxruntime's default, and writes the fastest one that stays within the accuracy budget to OUT. OUT is never slower
 than IN: if nothing pays, it is IN.
 
+OUT also says how activations are held in the least memory without being slower: in which arena, and how many rows of
+a batch at a time. With --memory least it may be slower.
+
 Lower precision needs data to judge it on: an .npz file with an array for every input, whose first axis counts samples,
 or a folder of such files. One half calibrates, the other judges. Without data only what is equal within 1e-4 is tried.
 
@@ -50,6 +53,8 @@ _OPTIONS = {
     "cache": "--cache",
     "calibration": "--calibration",
     "engines": "--engine",
+    "max_batch_size": "--max-batch-size",
+    "memory": "--memory",
     "metric": "--metric",
     "only": "--only",
     "precision": "--precision",
@@ -99,6 +104,8 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
     multiple=True,
     help="Try this engine; may be repeated. [default: all installed; of fp32 onnxruntime]",
 )
+@click.option("--memory", default="auto", show_default=True, help="How activations are held: auto, least or default.")
+@click.option("--max-batch-size", type=int, default=16, show_default=True, help="Rows that will be served together.")
 @click.option("--cache", metavar="DIR|URI|off", help="Earlier results. [default: optimized/ in OPENCLAW_CACHE_DIR]")
 @click.option(
     "--report", "report_file", metavar="R.json", type=click.Path(path_type=Path), help="Everything found out."

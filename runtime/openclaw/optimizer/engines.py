@@ -12,6 +12,7 @@ import onnx
 from openclaw.errors import ConfigInvalid
 from openclaw.execute.engines import OWN, PROPERTY, installed
 from openclaw.optimizer.measuring.trial import Trial
+from openclaw.optimizer.model.properties import with_properties
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 LOWER_FORMS = 2
@@ -58,12 +59,7 @@ def recipes(engine: str, exported: onnx.ModelProto, trials: Sequence[Trial]) -> 
 
 def _on(engine: str, recipe: Recipe, made: Made) -> Recipe:
     def make(material: Material, judge: Judge) -> Made:
-        model = onnx.ModelProto()
-        model.CopyFrom(made.model)
-        kept = [each for each in model.metadata_props if each.key != PROPERTY]
-        del model.metadata_props[:]
-        model.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=PROPERTY, value=engine)])
-        return Made(model, made.notes)
+        return Made(with_properties(made.model, {PROPERTY: engine}), made.notes)
 
     return Recipe(f"{recipe.name}-{engine}", recipe.precision, make, engine=engine)
 

@@ -33,6 +33,8 @@ def optimize(
     only: Sequence[str] = (),
     engines: Sequence[str] = (),
     time_limit: float = options.TIME_LIMIT,
+    memory: str = "auto",
+    max_batch_size: int = options.MAX_BATCH_SIZE,
     cache: str | Path | None = None,
     progress: Watcher | None = None,
 ) -> Result:
@@ -56,6 +58,10 @@ def optimize(
             or with ``fp32`` onnxruntime alone.
         time_limit: seconds; when most of them are gone no further recipe is begun, but one of lower precision in any
             case. ``math.inf``: try all.
+        memory: how activations are held: ``auto``: in the way that holds the least of those that take at most 1.03 of
+            the default's latency; ``least``: in the one that holds the least; ``default``: as onnxruntime does. What is
+            chosen is named in the model's properties, for ``openclaw serve`` and :func:`openclaw.load`.
+        max_batch_size: rows that requests are served in together, at most: memory is measured with as many, too.
         cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
         progress: is told what is going on.
 
@@ -75,6 +81,8 @@ def optimize(
         only=only,
         engines=engines,
         time_limit=time_limit,
+        memory=memory,
+        max_batch_size=max_batch_size,
     )
     store = None if cache is None else Cache(cache)
     task = Task(sources.read(source), chosen, machine)

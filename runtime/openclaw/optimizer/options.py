@@ -19,6 +19,9 @@ Array = npt.NDArray[np.generic]
 Calibration = str | Path | Mapping[str, Array]
 
 PRECISIONS = ("auto", "fp32", "int8", "int4", "bf16")
+MEMORY = ("auto", "least", "default")
+MAX_BATCH_SIZE = 16
+"""Rows that memory is measured with by default, where a model takes any number of them."""
 SEED = 0
 TIME_LIMIT = 110.0
 """Seconds that an optimization may take by default."""
@@ -36,6 +39,8 @@ class Options:
     only: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
     time_limit: float = TIME_LIMIT
+    memory: str = "auto"
+    max_batch_size: int = MAX_BATCH_SIZE
     seed: int = SEED
 
     @property
@@ -64,6 +69,8 @@ class Options:
             "only": sorted(self.only),
             "engines": sorted(self.engines),
             "time_limit": str(self.time_limit),
+            "memory": self.memory,
+            "max_batch_size": self.max_batch_size,
             "seed": self.seed,
         }
 
@@ -79,10 +86,15 @@ def checked(
     only: Sequence[str] = (),
     engines: Sequence[str] = (),
     time_limit: float = TIME_LIMIT,
+    memory: str = "auto",
+    max_batch_size: int = MAX_BATCH_SIZE,
 ) -> Options:
     """The options of ``optimize``'s arguments; raises ConfigInvalid for what cannot be."""
-    if precision not in PRECISIONS:
-        raise ConfigInvalid(f"precision: it is {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    for name, word, allowed in (("precision", precision, PRECISIONS), ("memory", memory, MEMORY)):
+        if word not in allowed:
+            raise ConfigInvalid(f"{name}: it is {word!r}; allowed: {', '.join(allowed)}")
+    if max_batch_size < 1:
+        raise ConfigInvalid(f"max_batch_size: it is {max_batch_size}; allowed is 1 and more")
     if target_latency is not None and not target_latency > 0:
         raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
     if not time_limit > 0:
@@ -99,6 +111,8 @@ def checked(
         only=tuple(only),
         engines=tuple(engines),
         time_limit=time_limit,
+        memory=memory,
+        max_batch_size=max_batch_size,
     )
 
 

@@ -22,6 +22,7 @@ from openclaw.optimizer.measuring.bench import Bench
 from openclaw.optimizer.measuring.engine import Engine, open_engine, open_session
 from openclaw.optimizer.measuring.selection import choose
 from openclaw.optimizer.measuring.trial import Outcome, Trial
+from openclaw.optimizer.memory.applying import with_memory
 from openclaw.optimizer.model import source as sources
 from openclaw.optimizer.model.contents import count_nodes
 from openclaw.optimizer.progress import Watcher
@@ -36,6 +37,8 @@ TRYING = 0.65
 """The part of the time limit in which recipes are begun."""
 SEARCHING = 0.8
 """The part of the time limit in which recipes look for layers to leave in float."""
+REMEMBERING = 0.08
+"""The part of the time limit that choosing how activations are held has in any case."""
 
 
 class Run:
@@ -153,7 +156,16 @@ class Run:
         for engine in self._engines:
             forms = tuple(engines.recipes(engine, self._source.model, trials))
             self._try(forms, material, base=base, trials=trials)
-        return self._selected(trials, base)
+        return self._held(self._selected(trials, base), base)
+
+    def _held(self, result: Result, base: Bench) -> Result:
+        """The result in the memory that suits it."""
+        self._watcher.now("measuring memory")
+        now, limit = time.perf_counter(), self._options.time_limit
+        least = now + (60.0 if math.isinf(limit) else REMEMBERING * limit)
+        ends = least if math.isinf(limit) else max(least, self._start + limit)
+        inputs = feeds.Inputs.of(self._source.model, base.engine.signature)
+        return with_memory(result, inputs, base.timed, options=self._options, threads=self._machine.threads, ends=ends)
 
     def _try(self, recipes: Sequence[Recipe], material: Material, *, base: Bench, trials: list[Trial]) -> None:
         """Tries the recipes one after the other, and adds to the trials."""

@@ -18,9 +18,11 @@ import onnxruntime
 
 from openclaw.errors import InferenceFailed, ModelInvalid
 from openclaw.execute import engines
-from openclaw.execute.values import Bfloat16Runner, uses_bfloat16
+from openclaw.execute.running import runner
 from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import Signature, read_signature
+from openclaw.memory.arena import Arena, arena_of
+from openclaw.memory.properties import Memory
 from openclaw.optimizer.recipe import Feed
 
 Array = npt.NDArray[np.generic]
@@ -31,10 +33,11 @@ Answer = Mapping[str, Array]
 class Engine:
     """A model in an onnxruntime session; ``signature`` says what it takes and gives."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, memory: Memory | None = None) -> None:
+        """``memory``: how it holds activations; the session has its arena."""
         self.signature: Signature = read_signature(session.get_inputs(), session.get_outputs())
         self.names = tuple(spec.name for spec in self.signature.outputs)
-        self._run = Bfloat16Runner(session, self.signature).run if uses_bfloat16(self.signature) else session.run
+        self._run = runner(session, self.signature, memory or Memory())
 
     def run(self, feed: Feed) -> Answer:
         """Runs the model once; raises InferenceFailed with onnxruntime's sentence."""
@@ -50,17 +53,31 @@ class Engine:
         return results
 
 
-def open_engine(model: onnx.ModelProto | Path, threads: int) -> Engine:
+def open_engine(model: onnx.ModelProto | Path, threads: int, *, memory: Memory | None = None) -> Engine:
     """Loads a model as onnxruntime's defaults do, all optimizations on; on the engine that the model names.
+
+    Args:
+        model: what its properties say of memory is not heeded.
+        threads: of one inference.
+        memory: how activations are held, by default as onnxruntime does.
 
     Raises:
         ModelInvalid: onnxruntime cannot run it, or an input or output is no tensor.
     """
-    return Engine(open_session(model, threads))
+    return Engine(open_session(model, threads, arena=memory.arena if memory else None), memory)
 
 
-def open_session(model: onnx.ModelProto | Path, threads: int) -> Any:
-    """The session of :func:`open_engine`, whatever its inputs are."""
+def open_session(
+    model: onnx.ModelProto | Path, threads: int, *, arena: Arena | None = None, profile: Path | None = None
+) -> Any:
+    """The session of :func:`open_engine`, whatever its inputs are.
+
+    Args:
+        model: a path is read by onnxruntime itself.
+        threads: of one inference.
+        arena: settings of its arena, by default onnxruntime's own.
+        profile: what the name of the file begins with that its profile is written to; None: there is no profile.
+    """
     # It would leave a device identifier in the user's home.
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
@@ -69,10 +86,14 @@ def open_session(model: onnx.ModelProto | Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
         given = str(model) if isinstance(model, Path) else model.SerializeToString()
         providers = engines.add_to(options, engines.engine_of(_properties(model)), threads=threads)
-        return onnxruntime.InferenceSession(given, options, providers=providers)
+        with arena_of(options, arena):
+            return onnxruntime.InferenceSession(given, options, providers=providers)
     except Exception as error:
         # As above: anything may come out of a parser, an allocator or a kernel's constructor.
         raise ModelInvalid(f"onnxruntime {onnxruntime.__version__} cannot run it: {brief(error)}") from error

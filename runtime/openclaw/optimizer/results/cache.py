@@ -66,7 +66,7 @@ class Cache:
 
 def _packed(key: str, result: Result) -> bytes:
     report = result.report.model_dump_json().encode()
-    model = b"" if result.report.kept is None else result.model.SerializeToString()
+    model = result.model.SerializeToString() if result.report.changed else b""
     body = b"".join((key.encode(), _LENGTH.pack(len(report)), report, model))
     return _MAGIC + hashlib.sha256(body).digest() + body
 
@@ -84,5 +84,5 @@ def _unpacked(data: bytes, key: str, exported: onnx.ModelProto) -> Result:
     (length,) = _LENGTH.unpack_from(body, len(key))
     begin = len(key) + _LENGTH.size
     report = Report.model_validate_json(bytes(body[begin : begin + length]))
-    model = exported if report.kept is None else onnx.ModelProto.FromString(bytes(body[begin + length :]))
+    model = onnx.ModelProto.FromString(bytes(body[begin + length :])) if report.changed else exported
     return Result(model, report.model_copy(update={"cached": True}))

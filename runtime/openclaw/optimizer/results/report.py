@@ -83,6 +83,47 @@ class Candidate(_Part):
     seconds: float = 0.0
 
 
+class Holding(_Part):
+    """One way to hold activations that was timed.
+
+    Attributes:
+        name: of the arena, and rows at a time.
+        arena: its settings, as the model's property has them; None: onnxruntime's own.
+        rows: that are run at once; None: all.
+        held_bytes: what the arena held of activations, in each case.
+        ratios: latency through the default's, in each case; fewer, where it was too slow in the largest.
+        outcome, reason: what became of it, and why.
+    """
+
+    name: str
+    arena: str | None = None
+    rows: int | None = None
+    held_bytes: list[int]
+    ratios: list[float]
+    outcome: Literal["kept", "refused"]
+    reason: str
+
+
+class MemoryChoice(_Part):
+    """How activations are held.
+
+    Attributes:
+        asked: ``auto`` or ``least``.
+        kept: name of the way.
+        verdict: the outcome in a sentence.
+        shapes: of the inputs of each case, by rising size.
+        default_held_bytes: what onnxruntime's own arena held, in each case.
+        ways: that were timed.
+    """
+
+    asked: str
+    kept: str
+    verdict: str
+    shapes: list[dict[str, list[int]]]
+    default_held_bytes: list[int]
+    ways: list[Holding] = Field(default_factory=list)
+
+
 class Machine(_Part):
     """Where it was measured."""
 
@@ -106,6 +147,7 @@ class Report(_Part):
         baseline: onnxruntime's default on the exported model, in the rounds of the final.
         budget: the accuracy that was asked of lower precisions, and ``judged_on`` what.
         shapes: of the inputs that were timed; one mapping for every run of a pass.
+        memory: how activations are held; None: as onnxruntime does, and nothing was measured.
         notes: what a reader should know beside.
         seconds: what the optimization took; ``cached``: it was found in the cache.
     """
@@ -123,9 +165,15 @@ class Report(_Part):
     judged_on: str | None = None
     target_latency_seconds: float | None = None
     shapes: list[dict[str, list[int]]] = Field(default_factory=list)
+    memory: MemoryChoice | None = None
     notes: list[str] = Field(default_factory=list)
     machine: Machine
     versions: dict[str, str]
     seed: int
     seconds: float
     cached: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the result is another file than the exported model."""
+        return self.result != self.exported

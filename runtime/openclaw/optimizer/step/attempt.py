@@ -85,7 +85,7 @@ def _attempt(job: Job) -> Summary:
         if isinstance(found, Failure):
             return failed(found.reason, job.mode, read_machine(job.threads))
         result = _optimized(job, found, cache=cache, place=place, key=key) if isinstance(found, Claim) else found
-    if result.report.kept is not None:
+    if result.report.changed:
         job.form.parent.mkdir(parents=True, exist_ok=True)
         write_model(result, job.form)
     return summary_of(result.report, job.mode)
@@ -108,6 +108,8 @@ def _task(job: Job) -> Task:
         calibration=job.calibration,
         accuracy_budget=job.accuracy_budget,
         time_limit=job.time_limit,
+        # Memory falls with the rows; a larger batch would only take longer to measure.
+        max_batch_size=min(job.max_batch_size, options.MAX_BATCH_SIZE),
     )
     return Task(source.read(job.model), chosen, read_machine(job.threads))
 

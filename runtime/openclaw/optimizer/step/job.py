@@ -33,6 +33,7 @@ class Job(BaseModel):
         cache: where the result is shared, a folder or URI.
         threads: that one inference will have.
         seconds: to wait for others who are at it.
+        max_batch_size: rows that requests are served in together, at most.
         time_limit: seconds, of ``openclaw optimize``; part of what a result is found by, so the same for all.
         form: the file to write a faster form to.
         folder: where the job itself lies, and what is told of it.
@@ -46,6 +47,7 @@ class Job(BaseModel):
     accuracy_budget: str | None = None
     cache: str
     threads: int
+    max_batch_size: int
     seconds: float
     time_limit: float
     form: Path

@@ -72,7 +72,8 @@ async def prepare(config: ServerConfig, wanted: Wanted, *, cache_dir: Path) -> S
     Raises:
         StartupError: the server could not be started, either.
     """
-    step = _Step(wanted, threads=threads_of(config), cache_dir=cache_dir)
+    batch = config.model.batching.max_batch_size
+    step = _Step(wanted, threads=threads_of(config), max_batch_size=batch, cache_dir=cache_dir)
     model = await fetch_model(config.model, cache_dir)
     try:
         return await step.summary(model)
@@ -83,9 +84,10 @@ async def prepare(config: ServerConfig, wanted: Wanted, *, cache_dir: Path) -> S
 
 
 class _Step:
-    def __init__(self, wanted: Wanted, *, threads: int, cache_dir: Path) -> None:
+    def __init__(self, wanted: Wanted, *, threads: int, max_batch_size: int, cache_dir: Path) -> None:
         self.work = wanted.folder / "work"
         self._wanted, self._threads, self._cache_dir = wanted, threads, cache_dir
+        self._max_batch_size = max_batch_size
 
     async def summary(self, model: Path) -> Summary:
         """Has it optimized, in the time there is."""
@@ -105,6 +107,7 @@ class _Step:
             accuracy_budget=self._wanted.accuracy_budget,
             cache=self._wanted.cache,
             threads=self._threads,
+            max_batch_size=self._max_batch_size,
             # Who waits for another one is to say so before the time is over.
             seconds=0.9 * left,
             # Tried while it lasts: what was begun when a quarter was over takes its time.

@@ -1,0 +1,1 @@
+"""How a model holds activations: arenas and micro-batches are measured on it, and what pays is named in its file."""
