@@ -1,4 +1,4 @@
-"""One model in a process of its own, in the memory that its file names: `python -m benchmarks.memory.engine MODEL FEED`.
+"""One model in a process of its own: `python -m benchmarks.memory.engine MODEL FEED`, in the memory that MODEL names.
 
 Prints JSON: without `--profile` seconds of a run and what the process took, with it what the arena held. Imports
 nothing that a server would not need, as that counts as memory.
@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from benchmarks.memory.groups import join, most
 from openclaw.execute.running import runner
 from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import read_signature
-from openclaw.memory import heap
 from openclaw.memory.arena import arena_of
 from openclaw.memory.profile import arena_use
 from openclaw.memory.properties import Memory, memory_of
+from openclaw.memory.trimming import trim
 
 _PROFILED_RUNS = 3
 _WARM_RUNS = 2
@@ -50,8 +49,9 @@ def main() -> None:
     memory = memory_of(read_properties(arguments.model), source=arguments.model.name)
     with tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
         prefix = str(Path(folder) / "profile") if arguments.profile else None
-        with nullcontext() if arguments.plain else heap.loading():
-            session = opened(arguments.model, memory, threads=arguments.threads, profile=prefix)
+        session = opened(arguments.model, memory, threads=arguments.threads, profile=prefix)
+        if not arguments.plain:
+            trim()
         run = runner(session, read_signature(session.get_inputs(), session.get_outputs()), memory)
         if prefix is None:
             told = timed(run, feed, seconds=arguments.seconds)

@@ -20,9 +20,9 @@ from openclaw.execute.running import runner
 from openclaw.graph import bfloat16
 from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
-from openclaw.memory import heap
 from openclaw.memory.arena import Arena, arena_of
 from openclaw.memory.properties import Memory, memory_of
+from openclaw.memory.trimming import trim
 
 if TYPE_CHECKING:
     from openclaw.devices.assigning import Assignment
@@ -294,9 +294,11 @@ def _open_session(
 
             return open_on(device, path, options)
         providers = engines.add_to(options, engine, threads=threads)
-        with heap.loading(), arena_of(options, arena if engine == engines.OWN else None):
+        with arena_of(options, arena if engine == engines.OWN else None):
             without = _keep_mapped(options) if mapped else None
-            return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=without)
+            session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=without)
+        trim()
+        return session
     except DeviceUnavailable:
         raise
     except MemoryError as error:

@@ -22,7 +22,7 @@ from typing import Any
 
 import onnxruntime
 
-from openclaw.memory.heap import trim
+from openclaw.memory.trimming import trim
 
 _MOST_INITIAL = (1 << 31) - 1
 """onnxruntime keeps the size of the first region in 32 bits."""
