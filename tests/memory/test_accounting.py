@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -178,3 +178,53 @@ def test_a_finalizer_may_release_while_the_account_is_busy() -> None:
         gc.set_threshold(*threshold)
     gc.collect()
     assert account.used() == 0
+
+
+class Shared:
+    """What processes told, as the shared counters keep it."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, int] = {}
+
+    def of(self, process: str) -> Told:
+        return Told(self, process)
+
+
+class Told:
+    def __init__(self, shared: Shared, process: str) -> None:
+        self.shared, self.process = shared, process
+
+    def tell(self, size: int) -> None:
+        self.shared.told[self.process] = size
+
+    def others(self) -> int:
+        return sum(size for process, size in self.shared.told.items() if process != self.process)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400), st.booleans()), max_size=60))
+def test_processes_with_one_budget_never_take_more_than_that_together(steps: list[tuple[str, int, bool]]) -> None:
+    shared = Shared()
+    accounts = {process: Account(BUDGET, ledger=shared.of(process)) for process in "abc"}
+    claims: dict[str, list[Claim]] = {process: [] for process in accounts}
+    for process, size, gives_back in steps:
+        if gives_back and claims[process]:
+            claims[process].pop().release()
+        if size <= accounts[process].free:
+            claims[process].append(accounts[process].take(size, level=Level.OBJECTS))
+        else:
+            with pytest.raises(OverBudget):
+                accounts[process].take(size, level=Level.OBJECTS)
+        held = sum(claim.size for each in claims.values() for claim in each)
+        assert held <= BUDGET
+        assert sum(account.used() for account in accounts.values()) == held
+        assert all(account.free == BUDGET - held for account in accounts.values())
+
+
+def test_weights_that_forked_processes_share_are_counted_by_each_for_itself_alone() -> None:
+    shared = Shared()
+    first, second = (Account(BUDGET, ledger=shared.of(process)) for process in "ab")
+    first.take(600, level=Level.WEIGHTS)
+    second.take(600, level=Level.WEIGHTS)
+    first.take(300, level=Level.OBJECTS)
+    assert (first.free, second.free) == (100, 100)

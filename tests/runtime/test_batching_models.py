@@ -17,7 +17,7 @@ from batching import models as graphs
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array, Model
 from openclaw.graph.signature import Signature, TensorSpec
-from openclaw.serving.batching.assembly import KEEP_BYTES, Buffers, gather, split
+from openclaw.serving.batching.assembly import POOLED, Buffers, gather, split
 from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.layout import ALONE, Form, Layout, Sequences, find_mask, read_layout
 from openclaw.serving.batching.measuring import LENGTHS, ModelProfile, profile_model
@@ -272,17 +272,24 @@ class TestAssembly:
 
     def test_memory_is_used_again(self) -> None:
         buffers = Buffers()
-        parts = [{"x": np.ones((1, 3), np.int64)}, {"x": np.ones((2, 3), np.int64)}]
+        parts = [{"x": np.ones((1, POOLED), np.int64)}, {"x": np.ones((2, POOLED), np.int64)}]
         first = gather(parts, self.layout, buffers=buffers)["x"]
-        second = gather(parts, self.layout, buffers=buffers)["x"]
-        assert np.shares_memory(first, second)
         assert first.flags.c_contiguous
+        assert first.flags.aligned
+        place = first.ctypes.data
+        other = gather(parts, self.layout, buffers=buffers)["x"]
+        assert not np.shares_memory(first, other)
+        del first
+        assert gather(parts, self.layout, buffers=buffers)["x"].ctypes.data == place
 
-    def test_memory_of_a_huge_batch_is_not_kept(self) -> None:
+    def test_memory_of_a_batch_is_not_used_again_while_anything_is_made_of_it(self) -> None:
         buffers = Buffers()
-        shape = (KEEP_BYTES + 1,)
-        kinds = np.dtype(np.uint8)
-        assert not np.shares_memory(buffers.array("x", shape, dtype=kinds), buffers.array("x", shape, dtype=kinds))
+        batch = buffers.array((3, POOLED), np.dtype(np.uint8))
+        batch[:] = 7
+        row = batch[1]
+        del batch
+        buffers.array((3, POOLED), np.dtype(np.uint8))[:] = 0
+        assert (row == 7).all()
 
     def test_what_was_in_the_memory_before_is_not_seen_beyond_a_sequence(self) -> None:
         buffers = Buffers()

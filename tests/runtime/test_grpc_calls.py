@@ -104,7 +104,7 @@ class OneCount:
         self.counts.in_flight -= 1
         self.counts.codes.append((self.name, code))
 
-    def refused(self, code: int) -> None:
+    def refused(self, code: int, *, reason: str | None = None) -> None:
         self.counts.in_flight -= 1
         self.counts.refused.append((self.name, code))
 

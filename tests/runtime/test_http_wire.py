@@ -9,11 +9,16 @@ import struct
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openclaw.errors import OverBudget
+from openclaw.memory.accounting import Account
+from openclaw.memory.pool.objects import Buffer, ObjectPool
+from openclaw.serving.http.bodies import Memory
 from openclaw.serving.http.connection import HttpConnection
 from openclaw.serving.http.messages import Answer, Handler, Limits, Request
 from openclaw.serving.http.server import HttpServer
@@ -50,7 +55,7 @@ class Echo:
 
     @staticmethod
     def _answer(request: Request) -> Answer:
-        said = {"method": request.method, "path": request.path, "body": request.body.decode("latin-1")}
+        said = {"method": request.method, "path": request.path, "body": bytes(request.body).decode("latin-1")}
         return Answer(200, (json.dumps(said).encode(),))
 
 
@@ -95,10 +100,12 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, limits: Limits | None = None) -> AsyncIterator[Site]:
+async def serving(
+    handler: Handler, limits: Limits | None = None, *, memory: Memory | None = None
+) -> AsyncIterator[Site]:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    site = Site(HttpServer(handler, limits=limits), listener.getsockname()[1])
+    site = Site(HttpServer(handler, limits=limits, memory=memory), listener.getsockname()[1])
     await site.server.start([listener])
     try:
         async with asyncio.timeout(DEADLINE):
@@ -352,6 +359,133 @@ MESSAGE = b"POST /some/path HTTP/1.1\r\nHost: x\r\nX-Name: some value\r\nContent
 def test_a_message_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     headers = [(b"host", b"x"), (b"x-name", b"some value"), (b"content-length", b"11")]
     assert whole(MESSAGE, cuts) == [("POST", b"/some/path", headers, b"hello world")]
+
+
+LARGE_BODY = bytes(range(256)) * 1024
+"""256 KiB: received past the parser."""
+
+
+def large(path: str, body: bytes = LARGE_BODY) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def test_large_bodies_arrive_whole_one_after_the_other_with_small_ones_between() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        for round in range(3):
+            client.writer.write(large(f"/large/{round}") + b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n" + large("/again"))
+            for path in (f"/large/{round}", "/small", "/again"):
+                said = await client.said()
+                assert said["path"] == path
+                assert said["body"].encode("latin-1") == (b"" if path == "/small" else LARGE_BODY)
+        assert site.server.connections == 1
+
+
+async def test_large_bodies_wait_behind_a_slow_answer() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client = await site.connect()
+        client.writer.write(large("/slow") + large("/2") + large("/3"))
+        await until(lambda: bool(echo.seen))
+        echo.go.set()
+        for path in ("/slow", "/2", "/3"):
+            said = await client.said()
+            assert (said["path"], said["body"].encode("latin-1")) == (path, LARGE_BODY)
+
+
+async def test_a_large_chunked_body_grows_with_what_arrives() -> None:
+    piece = b"x" * 50_000
+    async with serving(Echo(), limits=Limits(max_body_bytes=1_000_000)) as site:
+        client = await site.connect()
+        client.send("POST /x HTTP/1.1", "Host: x", "Transfer-Encoding: chunked")
+        for _ in range(10):
+            client.writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await asyncio.sleep(0)
+        client.writer.write(b"0\r\n\r\n")
+        assert (await client.said())["body"] == "x" * 500_000
+        client.send("POST /x HTTP/1.1", "Host: x", "Transfer-Encoding: chunked")
+        for _ in range(21):
+            client.writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        status, _, _ = await client.answer()
+        assert status == 413
+
+
+async def test_a_large_body_that_does_not_go_on_is_given_up() -> None:
+    async with serving(Echo(), limits=Limits(body_timeout=0.05, linger=0.05)) as site:
+        client = await site.connect()
+        client.writer.write(large("/x")[:-1])
+        status, _, said = await client.answer()
+        assert (status, "body did not arrive" in said.decode()) == (408, True)
+        assert await client.ended()
+
+
+async def test_a_large_body_that_is_cut_off_ends_its_connection_alone() -> None:
+    echo = Echo()
+    async with serving(echo) as site:
+        client, other = await site.connect(), await site.connect()
+        client.writer.write(large("/x")[:-1])
+        await client.writer.drain()
+        client.writer.write_eof()
+        assert await client.ended()
+        other.writer.write(large("/y"))
+        assert (await other.said())["path"] == "/y"
+        assert [request.path for request in echo.seen] == ["/y"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, len(large("/some/path"))), max_size=6).map(sorted), size=st.integers(65_530, 65_542)
+)
+def test_a_large_message_is_the_same_however_it_is_cut(cuts: list[int], size: int) -> None:
+    body = LARGE_BODY[:size]
+    message = large("/some/path", body)
+    ((method, target, _, arrived),) = whole(message, [at for at in cuts if at <= len(message)])
+    assert (method, target, arrived) == ("POST", b"/some/path", body)
+
+
+class OneAtATime:
+    """Memory for one body."""
+
+    def __init__(self) -> None:
+        self.pool = ObjectPool(Account(2 * len(LARGE_BODY) - 1))
+
+    def take(self, request: Request, size: int) -> Buffer:
+        return self.pool.take(size)
+
+    def refuse(self, request: Request, error: OverBudget) -> Answer:
+        return Answer(503, (f"{request.path}: {error.needed}".encode(),))
+
+
+async def test_a_body_without_memory_is_refused_by_its_head_and_the_next_one_fits_again() -> None:
+    memory = OneAtATime()
+    echo = Echo()
+    async with serving(echo, memory=memory) as site:
+        first, second = await site.connect(), await site.connect()
+        first.writer.write(large("/first")[:-1])
+        await until(lambda: memory.pool.account.used() == len(LARGE_BODY))
+        # Its body is never sent.
+        second.writer.write(large("/second")[: -len(LARGE_BODY)])
+        assert await second.answer() == (503, ANY, f"/second: {len(LARGE_BODY)}".encode())
+        assert await second.ended()
+        first.writer.write(LARGE_BODY[-1:])
+        assert (await first.said())["path"] == "/first"
+        echo.seen.clear()
+        third = await site.connect()
+        third.writer.write(large("/third"))
+        assert (await third.said())["path"] == "/third"
+
+
+async def test_the_memory_of_a_body_is_free_once_it_is_answered_though_the_connection_stays() -> None:
+    memory = OneAtATime()
+    echo = Echo()
+    async with serving(echo, memory=memory) as site:
+        client = await site.connect()
+        client.writer.write(large("/x"))
+        await client.said()
+        echo.seen.clear()
+        await until(lambda: memory.pool.kept == memory.pool.account.used() == len(LARGE_BODY))
+        assert site.server.connections == 1
 
 
 HEAD = b"POST /known HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"

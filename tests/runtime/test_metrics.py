@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from openclaw.memory.accounting import Account, Level, State
 from openclaw.serving import families
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.exposition import Exposition
@@ -123,7 +124,9 @@ def test_what_concerns_the_model_and_the_process_is_there() -> None:
     model.loaded(1.5)
     model.ready(True)
     model.load_failed("ModelInvalid")
-    metrics.memory("queue", lambda: 4096.0)
+    account = Account(2**20)
+    metrics.memory(account, lambda: None)
+    claim = account.take(4096, level=Level.OBJECTS, model="digits")
     for seconds in (0.25, 0.5, 0.125):
         metrics.gc_paused(2, seconds)
     metrics.publish()
@@ -133,8 +136,13 @@ def test_what_concerns_the_model_and_the_process_is_there() -> None:
     assert value(counters, "openclaw_model_load_seconds", model="digits") == 1.5
     assert value(counters, "openclaw_model_ready", model="digits") == 1
     assert value(counters, "openclaw_model_load_failures_total", model="digits", reason="ModelInvalid") == 1
-    assert value(counters, "openclaw_memory_bytes", pool="queue") == 4096
-    assert value(counters, "openclaw_memory_bytes", pool="rss") > 2**20
+    assert value(counters, "openclaw_memory_bytes", pool="objects", model="digits", state="used") == 4096
+    assert value(counters, "openclaw_memory_budget_bytes") == 2**20
+    assert value(counters, "openclaw_memory_bytes", pool="rss", model="", state="") > 2**20
+    claim.turn(State.KEPT, model="")
+    metrics.publish()
+    assert value(counters, "openclaw_memory_bytes", pool="objects", model="digits", state="used") == 0
+    assert value(counters, "openclaw_memory_bytes", pool="objects", model="", state="kept") == 4096
     assert value(counters, "openclaw_gc_pause_seconds_sum", generation="2") == 0.875
     assert value(counters, "openclaw_gc_pause_seconds_count", generation="2") == 3
     assert value(counters, "openclaw_gc_pause_max_seconds", generation="2") == 0.5

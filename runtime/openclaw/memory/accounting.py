@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from openclaw.errors import OverBudget
 
@@ -45,6 +45,16 @@ class Entry(NamedTuple):
     level: Level
     model: str
     state: State
+
+
+class Ledger(Protocol):
+    """Where the processes of one server tell each other what they have taken of the budget that is theirs together."""
+
+    def tell(self, size: int) -> None:
+        """This process has so many bytes."""
+
+    def others(self) -> int:
+        """Bytes that the others have, by what they told."""
 
 
 class Claim:
@@ -111,12 +121,15 @@ class Account:
 
     Args:
         budget: bytes that may be taken in all; None: no bound.
+        ledger: of the processes that share it. Weights are not told: forked processes have the same ones.
     """
 
-    def __init__(self, budget: int | None = None) -> None:
+    def __init__(self, budget: int | None = None, *, ledger: Ledger | None = None) -> None:
         if budget is not None and budget < 0:
             raise ValueError(f"budget is {budget}; bytes from 0 are needed")
         self.budget = budget
+        self._ledger = ledger
+        self._told = 0
         self._lock = threading.Lock()
         self._entries: dict[Entry, int] = {}
         self._total = 0
@@ -179,7 +192,9 @@ class Account:
             return self._peak
 
     def _free(self) -> int:
-        return sys.maxsize if self.budget is None else self.budget - self._total
+        if self.budget is None:
+            return sys.maxsize
+        return self.budget - self._total - (self._ledger.others() if self._ledger is not None else 0)
 
     def _resize(self, claim: Claim, size: int) -> None:
         missing = self._try_resize(claim, size)
@@ -197,8 +212,11 @@ class Account:
             self._settle()
             _check_open(claim)
             more = size - claim.size
+            # Told first: of two processes that ask at once, none may get what the other gets as well.
+            self._tell(claim.entry, more)
             missing = more - self._free()
             if missing > 0 < more:
+                self._tell(claim.entry, -more)
                 return missing
             self._entries[claim.entry] = self._entries.get(claim.entry, 0) + more
             self._total += more
@@ -211,6 +229,12 @@ class Account:
             claim = self._returned.popleft()
             self._entries[claim.entry] -= claim.size
             self._total -= claim.size
+            self._tell(claim.entry, -claim.size)
+
+    def _tell(self, entry: Entry, more: int) -> None:
+        if self._ledger is not None and entry.level is not Level.WEIGHTS:
+            self._told += more
+            self._ledger.tell(self._told)
 
     def _move(self, claim: Claim, entry: Entry) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from openclaw.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 from openclaw.serving.shown import shown
@@ -20,6 +20,7 @@ WORTHWHILE = 1024
 """Bytes below which an answer is sent as it is: packing would cost more than the network saves."""
 
 _PIECE = 64 * 1024
+_STEP = 1024 * 1024
 _ALIASES = {"x-gzip": "gzip"}
 _GZIP, _ZLIB, _BARE = 31, 15, -15  # zlib's wbits
 # Answers wait for it: beyond the first level, time grows much faster than size shrinks.
@@ -28,10 +29,22 @@ _QUALITY = re.compile(r"[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _PACKED_TYPES = ("application/json", "text/")
 
 
-def decompress(body: bytes | bytearray, encoding: str, *, max_bytes: int) -> bytes | bytearray:
+def _unheard(size: int) -> None:
+    """Nobody wants to know."""
+
+
+def decompress(
+    body: bytes | bytearray | memoryview, encoding: str, *, max_bytes: int, growing: Callable[[int], None] = _unheard
+) -> bytes | bytearray | memoryview:
     """Undoes the ``Content-Encoding`` of a request's body.
 
     Never holds more than ``max_bytes`` of unpacked data, whatever the body claims to be.
+
+    Args:
+        body: as it was sent.
+        encoding: the header's value.
+        max_bytes: of unpacked data.
+        growing: is told how many bytes of it there are, again and again; may raise.
 
     Raises:
         UnsupportedEncoding: the coding is none of ``CODINGS`` or ``identity``, or there are several.
@@ -54,16 +67,32 @@ def decompress(body: bytes | bytearray, encoding: str, *, max_bytes: int) -> byt
             raise _trailing(coding, len(packed) - start)
         try:
             # One byte over the limit is enough to know.
-            unpacked += machine.decompress(packed[start : start + _PIECE], max_bytes - len(unpacked) + 1)
+            for piece in _pieces(machine, packed[start : start + _PIECE], max_bytes - len(unpacked) + 1):
+                unpacked += piece
+                growing(len(unpacked))
+                if len(unpacked) > max_bytes:
+                    raise RequestTooLarge(f"the body unpacks to more than {max_bytes} bytes, which are allowed")
         except zlib.error as error:
             raise InvalidRequest(f"the body is not {coding}, as Content-Encoding says: {error}") from error
-        if len(unpacked) > max_bytes:
-            raise RequestTooLarge(f"the body unpacks to more than {max_bytes} bytes, which are allowed")
     if machine.unused_data:
         raise _trailing(coding, len(machine.unused_data))
     if not machine.eof:
         raise InvalidRequest(f"the body is cut short: its {coding} data does not end")
     return unpacked
+
+
+def _pieces(machine: zlib._Decompress, packed: memoryview, most: int) -> Iterator[bytes]:
+    """What the bytes unpack to, _STEP at a time, up to ``most``: they may unpack to a thousand times as many."""
+    left: bytes | memoryview = packed
+    while most > 0:
+        step = min(_STEP, most)
+        piece = machine.decompress(left, step)
+        most -= len(piece)
+        yield piece
+        left = machine.unconsumed_tail
+        # A full piece may have left more behind, inside of the machine.
+        if machine.eof or not (left or len(piece) == step):
+            return
 
 
 def negotiate(accept_encoding: str | None, *, content_type: str, size: int) -> str | None:

@@ -17,9 +17,6 @@ a change; two numbers of a block may be one request apart.
 from __future__ import annotations
 
 import logging
-import mmap
-import os
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -27,13 +24,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from openclaw.memory.pool.segments import Part, Segment, Tenure
+
 log = logging.getLogger(__name__)
 
 CELL = 8
 SLOT_CELLS = 1 << 20
 """8 MiB of address space a process; the kernel gives memory only to pages that were written."""
 
-_USED, _PID, _FIRST = 0, 1, 2
+_USED, _TAKEN, _FIRST = 0, 1, 2
 _HEADER = 3
 
 
@@ -49,22 +48,23 @@ class SharedCounters:
     def __init__(self, slots: int = 1, cells: int = SLOT_CELLS, *, descriptor: int | None = None) -> None:
         if slots < 1 or cells < _FIRST:
             raise ValueError(f"slots is {slots} and cells is {cells}; allowed: from 1 and from {_FIRST}")
-        size = slots * cells * CELL
-        self.descriptor = _nameless(size) if descriptor is None else descriptor
-        self._memory = mmap.mmap(self.descriptor, size)
-        self._slot_bytes = cells * CELL
+        self._segment = Segment(slots, cells * CELL, name="openclaw-counters", descriptor=descriptor)
+        self.descriptor = self._segment.descriptor
         self.slots = slots
 
     def close(self) -> None:
         """Gives the descriptor back; the mapping stays as long as somebody uses it."""
-        os.close(self.descriptor)
+        self._segment.close()
 
     def slot(self, index: int) -> Slot:
         """The slot ``index`` as it stands; raises IndexError unless 0 <= index < slots."""
         if not 0 <= index < self.slots:
             raise IndexError(f"slot is {index}; allowed: 0 to {self.slots - 1}")
-        start = index * self._slot_bytes
-        return Slot(memoryview(self._memory)[start : start + self._slot_bytes])
+        return Slot(self._segment.part(index))
+
+    def taken_by_others(self, slot: int) -> int:
+        """Bytes of memory that the owners of all slots but one say they have taken."""
+        return sum(each.taken for index, each in enumerate(self) if index != slot and each.pid)
 
     def __iter__(self) -> Iterator[Slot]:
         """All slots, used or not."""
@@ -74,25 +74,42 @@ class SharedCounters:
 class Slot:
     """One process's numbers: written by that process alone, read by any."""
 
-    def __init__(self, memory: memoryview) -> None:
-        self._bytes = memory
-        self.cells: memoryview[float] = memory.cast("d")
-        self._values: NDArray[np.float64] = np.frombuffer(memory, dtype=np.float64)
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._tenure: Tenure | None = None
+        self._bytes = part.memory
+        self.cells: memoryview[float] = part.memory.cast("d")
+        self._values: NDArray[np.float64] = np.frombuffer(part.memory, dtype=np.float64)
 
     def take(self) -> None:
-        """Makes the calling process the owner; the one before must have ended."""
+        """Makes the calling process the owner. Raises Occupied while another one is, and runs."""
+        self._tenure = self._part.take()
+        self.cells[_TAKEN] = 0.0
         if not self.cells[_USED]:
             self.cells[_USED] = float(_FIRST)
-        self.cells[_PID] = os.getpid()
 
     def leave(self) -> None:
         """Says that the owner ended: called by whoever reaped it."""
-        self.cells[_PID] = 0
+        self._part.vacate()
+
+    @property
+    def mine(self) -> bool:
+        """Whether it was taken with this object, and nobody was given it since."""
+        return self._tenure is not None and self._tenure.valid
 
     @property
     def pid(self) -> int:
         """The owner's process id; 0 when nobody owns the slot."""
-        return int(self.cells[_PID])
+        return self._part.owner
+
+    @property
+    def taken(self) -> int:
+        """Bytes of memory that the owner has taken, of what all processes may take together."""
+        return int(self.cells[_TAKEN])
+
+    @taken.setter
+    def taken(self, size: int) -> None:
+        self.cells[_TAKEN] = float(size)
 
     def block(self, key: bytes, size: int) -> int | None:
         """Where in ``cells`` the ``size`` numbers of ``key`` begin; zeros unless this slot had them already.
@@ -138,17 +155,6 @@ class Slot:
             start = at + _HEADER + _cells_of(key)
             yield key, start, size
             at = start + size
-
-
-def _nameless(size: int) -> int:
-    """A file of ``size`` zeros in memory, that is gone with the last process that has it."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("openclaw-counters")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    return descriptor
 
 
 def _cells_of(key: bytes) -> int:

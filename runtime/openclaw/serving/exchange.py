@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from openclaw.errors import InvalidRequest, Overloaded, RequestError
+from openclaw.errors import InvalidRequest, OverBudget, Overloaded, RequestError, RequestTooLarge
+from openclaw.memory.accounting import Account, Claim, Level
 from openclaw.serving.accesslog import AccessLog
 from openclaw.serving.compression import WORTHWHILE, compress, decompress, negotiate
-from openclaw.serving.http.messages import JSON, Answer, Request, Soon, refusal
+from openclaw.serving.http.messages import JSON, Answer, Content, Request, Soon, refusal
 from openclaw.serving.inference import InferRequest, InferResponse
 from openclaw.serving.places import BinaryAnswer
 from openclaw.serving.protocol import (
@@ -23,10 +23,11 @@ from openclaw.serving.protocol import (
     encode_response,
     json_length,
 )
-from openclaw.serving.recording import REST, RequestMetrics
+from openclaw.serving.recording import OVER_BUDGET, REST, RequestMetrics
 from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.telemetry import Telemetry
+from openclaw.serving.tensors import TEXT_COST
 from openclaw.serving.tracing import Tracing, parse
 from openclaw.serving.v1 import decode_predict, encode_predict
 from openclaw.serving.watching import Caller, Watcher
@@ -40,7 +41,7 @@ _TELLING = frozenset({_HEADER_LENGTH, b"content-encoding"})
 
 
 Encode = Callable[[InferResponse], Encoded]
-Dialect = Callable[[bytes | bytearray, str | None, Served], tuple[InferRequest, Encode]]
+Dialect = Callable[[Content, str | None, Served], tuple[InferRequest, Encode]]
 """How one protocol is read: from a body, the text of the header that says how long its JSON is, and whom it is for, to
 the request and to what writes its answer."""
 
@@ -48,7 +49,7 @@ the request and to what writes its answer."""
 def open_inference(regions: Regions | None) -> Dialect:
     """The Open Inference Protocol; ``regions``: shared memory that tensors may lie in."""
 
-    def read(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+    def read(body: Content, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
         if length == "0":
             return decode_raw(body, served.signature), encode_response
         return decode_request(body, length, regions=regions), encode_response
@@ -56,7 +57,7 @@ def open_inference(regions: Regions | None) -> Dialect:
     return read
 
 
-def v1_predict(body: bytes | bytearray, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
+def v1_predict(body: Content, length: str | None, served: Served) -> tuple[InferRequest, Encode]:
     """KServe's V1 protocol."""
     if length is not None:
         raise InvalidRequest(f"{HEADER_LENGTH} was sent; the V1 protocol knows JSON alone")
@@ -112,6 +113,7 @@ class Exchange:
     Args:
         telemetry: where requests are counted.
         max_bytes: of a body once it is unpacked.
+        account: grants the memory that reading a long body takes; None: as much as is asked for.
         tracing: where spans go.
         log: where sampled requests are logged.
     """
@@ -121,11 +123,13 @@ class Exchange:
         telemetry: Telemetry,
         *,
         max_bytes: int,
+        account: Account | None = None,
         tracing: Tracing | None = None,
         log: AccessLog | None = None,
     ) -> None:
         self._requests = telemetry.metrics.requests
         self._max_bytes = max_bytes
+        self._account = account or Account()
         self._watcher = Watcher(REST, tracing=tracing, log=log)
 
     def answer_shortly(self, request: Request, served: Served, dialect: Dialect) -> Answer | Soon | None:
@@ -181,34 +185,49 @@ class Exchange:
 
     async def _answer_long(self, call: _Call, length: str | None) -> Answer:
         try:
-            decoded, encode = await asyncio.to_thread(self._decode, call, length)
-            response = call.served.infer(decoded)
-            if not isinstance(response, InferResponse):
-                response = await response
-            answer = await _write(call.request, response, encode)
+            with self._account.take(0, level=Level.OBJECTS, model=call.served.name) as room:
+                decoded, encode = await asyncio.to_thread(self._decode, call, length, room=room)
+                response = call.served.infer(decoded)
+                if not isinstance(response, InferResponse):
+                    response = await response
+                answer = await _write(call.request, response, encode)
         except BaseException as error:
             return self._failed(call, error)
         self._ended(call, answer)
         return answer
 
-    def _decode(self, call: _Call, length: str | None) -> tuple[InferRequest, Encode]:
-        body = call.request.body
+    def _decode(self, call: _Call, length: str | None, *, room: Claim) -> tuple[InferRequest, Encode]:
+        """Unpacks and reads a body, in as much memory as ``room`` can get."""
+        body, unpacked = call.request.body, 0
         if coding := call.request.header(b"content-encoding"):
-            body = decompress(body, coding.decode("latin-1"), max_bytes=self._max_bytes)
-        return call.dialect(body, length, call.served)
+            body = decompress(body, coding.decode("latin-1"), max_bytes=self._max_bytes, growing=room.resize)
+            unpacked = len(body)
+        text = len(body) if length is None else json_length(length, len(body))
+        budget, needed = self._account.budget, unpacked + TEXT_COST * text
+        if budget is not None and needed > budget:
+            sentence = f"reading {text:,} bytes of JSON takes {needed:,}; server.memoryBudgetBytes is {budget:,}"
+            raise RequestTooLarge(sentence)
+        room.resize(needed)
+        decoded, encode = call.dialect(body, length, call.served)
+        # The objects that the text became are gone; what is left is arrays.
+        room.resize(unpacked + text)
+        return decoded, encode
 
     def _failed(self, call: _Call, error: BaseException) -> Answer:
         """The answer to what went wrong; what is nobody's answer is counted and raised on."""
         if isinstance(error, RequestError):
             answer = refused(error)
-            self._ended(call, answer, shed=isinstance(error, Overloaded))
+            if isinstance(error, OverBudget):
+                self._ended(call, answer, shed=True, reason=OVER_BUDGET)
+            else:
+                self._ended(call, answer, shed=isinstance(error, Overloaded))
             return answer
         call.requests.answered(500, call.request.received)
         raise error
 
-    def _ended(self, call: _Call, answer: Answer, *, shed: bool = False) -> None:
+    def _ended(self, call: _Call, answer: Answer, *, shed: bool = False, reason: str | None = None) -> None:
         if shed:
-            call.requests.refused(answer.status)
+            call.requests.refused(answer.status, reason=reason)
         else:
             call.requests.answered(answer.status, call.request.received)
         if self._watcher.wanted:
@@ -224,10 +243,7 @@ class Exchange:
 
 def refused(error: RequestError) -> Answer:
     """The protocol's error document for an error."""
-    answer = refusal(error.status, str(error))
-    if isinstance(error, Overloaded):
-        return answer._replace(headers=((b"Retry-After", b"%d" % math.ceil(error.retry_after)),))
-    return answer
+    return refusal(error.status, str(error), retry_after=getattr(error, "retry_after", None))
 
 
 async def _write(request: Request, response: InferResponse, encode: Encode) -> Answer:
@@ -260,7 +276,7 @@ def _in_json(request: Request, text: bytes | memoryview) -> Answer:
     return Answer(200, (text,))
 
 
-def _is_long(body: bytes | bytearray, length: str | None) -> bool:
+def _is_long(body: Content, length: str | None) -> bool:
     """Whether there is so much JSON that reading it would keep others waiting."""
     return len(body) >= _LONG and (length is None or json_length(length, len(body)) >= _LONG)
 

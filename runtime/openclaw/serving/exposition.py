@@ -101,7 +101,7 @@ def _read(slots: list[Slot]) -> dict[str, Series]:
 def _add_rss(rows: Series, slots: list[Slot]) -> None:
     sizes = [size for slot in slots if slot.pid and (size := resident_bytes(slot.pid)) is not None]
     if sizes:
-        rows["rss",] = [np.array([float(sum(sizes))])]
+        rows["rss", "", ""] = [np.array([float(sum(sizes))])]
 
 
 def _plain(family: Family, rows: Series) -> Metric:

@@ -100,8 +100,9 @@ MEMORY = Family(
     "openclaw_memory_bytes",
     "sum",
     "Memory by pool, over all processes; rss counts pages that they share once for each.",
-    ("pool",),
+    ("pool", "model", "state"),
 )
+MEMORY_BUDGET = Family("openclaw_memory_budget_bytes", "sum", "What may be taken of all pools but rss.", ())
 GC_PAUSE = Family(
     "openclaw_gc_pause_seconds", "pauses", "Pauses of Python's cyclic garbage collector.", ("generation",)
 )
@@ -111,7 +112,7 @@ FAMILIES = {
     family.name: family
     for family in (
         REQUESTS, REQUEST_DURATION, LATENCY, INFERENCE_DURATION, QUEUE, BATCH_SIZE, IN_FLIGHT, SHED, LOAD_SECONDS,
-        READY, LOAD_FAILURES, MEMORY, GC_PAUSE,
+        READY, LOAD_FAILURES, MEMORY, MEMORY_BUDGET, GC_PAUSE,
     )
 }  # fmt: skip
 

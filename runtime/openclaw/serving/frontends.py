@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from openclaw.config import ServerOptions
 from openclaw.serving import accesslog, tracing
+from openclaw.serving.admission import Admission
 from openclaw.serving.exchange import Exchange
 from openclaw.serving.http.messages import Limits
 from openclaw.serving.http.server import HttpServer
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TRIM_SECONDS = 1.0
+
 
 class Frontends:
     """The running front ends of one process; made after the fork, since some have threads."""
@@ -34,13 +37,24 @@ class Frontends:
         self._repository = repository
         self._tracing = tracing.from_environment(os.environ)
         self._log = accesslog.AccessLog(sampling) if sampling else None
-        self._regions = Regions(max_bytes=options.max_request_bytes) if options.shared_memory else None
+        self._regions = (
+            Regions(max_bytes=options.max_request_bytes, pool=repository.pool) if options.shared_memory else None
+        )
         exchange = Exchange(
-            repository.telemetry, max_bytes=options.max_request_bytes, tracing=self._tracing, log=self._log
+            repository.telemetry,
+            max_bytes=options.max_request_bytes,
+            account=repository.account,
+            tracing=self._tracing,
+            log=self._log,
         )
         rest = Rest(repository, exchange, options=options, regions=self._regions)
-        self._http = HttpServer(rest, limits=Limits(max_body_bytes=options.max_request_bytes))
+        self._http = HttpServer(
+            rest,
+            limits=Limits(max_body_bytes=options.max_request_bytes),
+            memory=Admission(repository, repository.pool),
+        )
         self._grpc: GrpcServer | None = None
+        self._trimming: asyncio.TimerHandle | None = None
 
     @classmethod
     async def start(
@@ -48,6 +62,7 @@ class Frontends:
     ) -> Frontends:
         """Begins to answer; raises ConfigInvalid where the gRPC port cannot be had."""
         frontends = cls(repository, options)
+        frontends._trim(asyncio.get_running_loop())
         await frontends._http.start(listeners)
         if options.grpc_port is not None:
             await frontends._start_grpc(options.grpc_port)
@@ -65,10 +80,17 @@ class Frontends:
             group.create_task(self._http.stop(timeout))
             if self._grpc:
                 group.create_task(self._grpc.stop(timeout))
+        if self._trimming:
+            self._trimming.cancel()
         if self._log:
             self._log.close()
         if self._tracing:
             self._tracing.close()
+
+    def _trim(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Gives memory back that nobody asked for lately, now and from time to time."""
+        self._repository.pool.trim()
+        self._trimming = loop.call_later(_TRIM_SECONDS, self._trim, loop)
 
     async def _start_grpc(self, port: int) -> None:
         # Only here: it takes long to import, and must not be there before a fork.
@@ -87,6 +109,7 @@ class Frontends:
             settings,
             loading=self._repository if options.model_control else None,
             regions=self._regions,
+            account=self._repository.account,
             statistics=True,
             recorder=lambda served: metrics.requests(served.name, served.version, GRPC),
             tracing=self._tracing,

@@ -110,7 +110,7 @@ def _control(options: ServerOptions, loader: Loader) -> Control | None:
 def make_repository(config: ServerConfig, telemetry: Telemetry, *, control: Control | None = None) -> Repository:
     """The repository of a server whose models are still to be loaded."""
     patience = config.server.max_inference_seconds
-    account = Account(config.server.memory_budget_bytes)
+    account = Account(config.server.memory_budget_bytes, ledger=telemetry.ledger)
     return Repository(
         config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control, account=account
     )

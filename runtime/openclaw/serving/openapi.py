@@ -30,7 +30,7 @@ _REASONS = {
     429: "Too much is waiting, or the answer would come too late; try again after Retry-After seconds.",
     500: "The model failed.",
     501: "This server does not allow it.",
-    503: "Loading, or stopping.",
+    503: "Loading or stopping, or the memory is in use; try again after Retry-After seconds, where it is told.",
     504: "The answer would have come too late.",
 }
 _INFERENCE_ERRORS = (400, 404, 408, 411, 413, 415, 429, 500, 501, 503, 504)

@@ -81,7 +81,7 @@ class Encoded(NamedTuple):
 
 
 def decode_request(
-    body: bytes | bytearray, header_length: str | None = None, *, regions: Regions | None = None
+    body: bytes | bytearray | memoryview, header_length: str | None = None, *, regions: Regions | None = None
 ) -> InferRequest:
     """Decodes an inference request.
 
@@ -118,7 +118,7 @@ def decode_request(
     return InferRequest(tuple(tensors), outputs, identity, binary_output, _kept(parameters, "the request"))
 
 
-def decode_raw(body: bytes | bytearray, signature: Signature) -> InferRequest:
+def decode_raw(body: bytes | bytearray | memoryview, signature: Signature) -> InferRequest:
     """Decodes a request without JSON: the bytes of the only input, one row of it where the rows are free.
 
     All outputs are answered as bytes: extension_binary_data.md, "raw binary request".
@@ -213,7 +213,7 @@ def json_length(header_length: str, size: int) -> int:
     return length
 
 
-def _split(body: bytes | bytearray, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+def _split(body: bytes | bytearray | memoryview, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
     length = len(body) if header_length is None else json_length(header_length, len(body))
     view = memoryview(body)
     try:

@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from openclaw.memory.accounting import Account
 from openclaw.serving import families, summary
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.families import SECONDS_BUCKETS
@@ -24,6 +25,9 @@ PUBLISH_SECONDS = 0.1
 
 MAX_PENDING = 4096
 """Durations that wait to be sorted into buckets; more are sorted at once."""
+
+OVER_BUDGET = "memory"
+"""The reason under which a request is counted as shed that there was no memory for."""
 
 REST = "rest"
 GRPC = "grpc"
@@ -83,7 +87,7 @@ class ServingMetrics:
         self._models: dict[str, ModelMetrics] = {}
         self._requests: dict[tuple[str, str, str], RequestMetrics] = {}
         self._observed: list[Observations] = []
-        self._pools: list[tuple[int, Callable[[], float]]] = []
+        self._accounts: list[tuple[Account, Callable[[], None]]] = []
         for key, values in self._slot.blocks():
             if families.parse(key)[0].is_gauge:
                 values[:] = 0.0
@@ -118,8 +122,9 @@ class ServingMetrics:
         # Two at once could put the older of two states last, and a counter would go down.
         with self._publishing:
             self._fold()
-            for at, read in self._pools:
-                self.cells[at] = read()
+            if not self._slot.mine:
+                return  # another process counts here now, and took this one for dead
+            self._read_accounts()
             for place, shared, size in tuple(self._published):
                 self._slot.write(shared, self.cells[place : place + size])
             for window, place, shared in tuple(self._windows):
@@ -139,9 +144,22 @@ class ServingMetrics:
             self._requests[key] = RequestMetrics(self, model, version=version, protocol=protocol)
         return self._requests[key]
 
-    def memory(self, pool: str, read: Callable[[], float]) -> None:
-        """Shows ``read()`` bytes as a pool of ``openclaw_memory_bytes``; ``rss`` is there by itself."""
-        self._pools.append((self.block(families.MEMORY, pool), read))
+    def memory(self, account: Account, settle: Callable[[], None]) -> None:
+        """Shows an account in ``openclaw_memory_bytes``, line by line; ``rss`` is there by itself.
+
+        Args:
+            account: whose lines are shown.
+            settle: brings it up to date.
+        """
+        self._accounts.append((account, settle))
+        if account.budget is not None:
+            self.cells[self.block(families.MEMORY_BUDGET)] = float(account.budget)
+
+    def _read_accounts(self) -> None:
+        for account, settle in self._accounts:
+            settle()
+            for entry, size in account.entries().items():
+                self.cells[self.block(families.MEMORY, *entry)] = float(size)
 
     def observations(self, family: families.Family, *labels: str) -> Observations:
         """What a histogram's series is recorded with."""
@@ -271,10 +289,17 @@ class RequestMetrics:
         if values is not None:
             self._model.window.record(values, now)
 
-    def refused(self, code: int | str) -> None:
-        """It was refused because of load: counted, but not as a latency, which quick refusals would flatter."""
+    def refused(self, code: int | str, *, reason: str | None = None) -> None:
+        """It was refused because of load: counted, but not as a latency, which quick refusals would flatter.
+
+        Args:
+            code: that it was answered with.
+            reason: under which it is counted as shed; None: that was done by whoever refused it.
+        """
         self._cells[self._at_flight] -= 1.0
         self._cells[self._code(code)] += 1.0
+        if reason is not None:
+            self._model.shed(reason)
 
     def answers(self) -> float:
         """Requests ended so far, counts of a process before this one in the slot included."""

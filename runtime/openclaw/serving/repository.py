@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from enum import Enum
 from openclaw.config import ModelConfig
 from openclaw.errors import InvalidRequest, NoRoom, NotReady, OutOfMemory, StartupError, UnknownModel, Unsupported
 from openclaw.memory.accounting import Account
+from openclaw.memory.pool.choice import pool_of
 from openclaw.serving.batching.hop import HOP_SECONDS, measure_hop
 from openclaw.serving.loading import Loaded
 from openclaw.serving.served import Served
@@ -72,6 +74,7 @@ class Repository:
         phase: of the server.
         telemetry: where its models are counted.
         account: of the memory that models and requests take.
+        pool: of buffers that come from it.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Repository:
         self.phase = Phase.LOADING
         self.telemetry = telemetry
         self.account = Account() if account is None else account
+        self.pool = pool_of(self.account, os.environ)
+        telemetry.metrics.memory(self.account, self.pool.settle)
         self._entries = {config.name: Entry(config) for config in models}
         self._runs = runs
         self._patience = patience
@@ -164,7 +169,15 @@ class Repository:
         before = entry.served
         version = str(int(before.version) + 1) if before else FIRST_VERSION
         metrics = self.telemetry.metrics.model(name)
-        entry.served = Served(loaded, version, metrics=metrics, executor=self._executor, runs=self._runs, hop=self._hop)
+        entry.served = Served(
+            loaded,
+            version,
+            metrics=metrics,
+            executor=self._executor,
+            runs=self._runs,
+            hop=self._hop,
+            pool=self.pool,
+        )
         entry.state, entry.reason = State.READY, ""
         metrics.loaded(loaded.seconds)
         metrics.ready(self.ready)

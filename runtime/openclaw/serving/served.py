@@ -9,6 +9,8 @@ from time import perf_counter
 
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array
+from openclaw.memory.pool.objects import ObjectPool
+from openclaw.serving.batching.assembly import Buffers
 from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.hop import HOP_SECONDS
 from openclaw.serving.binding import bind
@@ -44,6 +46,7 @@ class Served:
         executor: Executor,
         runs: int,
         hop: float = HOP_SECONDS,
+        pool: ObjectPool | None = None,
     ) -> None:
         """
         Args:
@@ -53,6 +56,7 @@ class Served:
             executor: whose threads run it.
             runs: of the model at the same time.
             hop: seconds that it costs to have something run by the executor.
+            pool: where batches lie; None: memory of its own.
         """
         self.name = loaded.config.name
         self.version = version
@@ -71,6 +75,7 @@ class Served:
             observer=_Observer(metrics, self._statistics),
             concurrency=runs,
             hop=hop,
+            buffers=Buffers(pool, self.name),
         )
         quick = loaded.inline or loaded.model
         self.shortcut = shortcut_to(quick, self._batcher, self._statistics, name=self.name, version=version)

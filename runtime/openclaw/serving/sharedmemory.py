@@ -20,10 +20,14 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from openclaw.errors import InvalidRequest, RequestTooLarge
+from openclaw.memory.accounting import Account, Level
+from openclaw.memory.pool.objects import ObjectPool
 from openclaw.serving.shown import shown
 
 FOLDER = Path("/dev/shm")
 
+_POOLED = 64 * 1024
+"""Bytes of a tensor from which on its copy is counted."""
 _LONGEST_KEY = 255
 _LONGEST_NAME = 255
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -43,14 +47,15 @@ class RegionStatus(TypedDict):
 class Region:
     """A registered part of a shared memory object; its file is closed with the last reference to it."""
 
-    def __init__(self, descriptor: int, status: RegionStatus) -> None:
+    def __init__(self, descriptor: int, status: RegionStatus, pool: ObjectPool) -> None:
         self._descriptor = descriptor
+        self._pool = pool
         self.status = status
         weakref.finalize(self, os.close, descriptor)
 
     def read(self, offset: int, size: int) -> memoryview:
-        """A copy of ``size`` bytes; raises InvalidRequest if the object was cut short meanwhile."""
-        memory = np.empty(size, np.uint8).data
+        """A copy of ``size`` bytes; raises InvalidRequest if the object was cut short meanwhile, or OverBudget."""
+        memory = self._pool.take(size).view if size >= _POOLED else np.empty(size, np.uint8).data
         done = 0
         while done < size:
             count = os.preadv(self._descriptor, [memory[done:]], self.status["offset"] + offset + done)
@@ -108,9 +113,14 @@ class Regions:
         max_bytes: of one tensor read from a region, as much as a request may bring: an object may claim to be
             larger than all memory.
         max_regions: how many there may be at a time; each holds an open file.
+        pool: of the copies, and account of the regions: their pages may be first touched by an answer, and are this
+            process's then. None: without a bound.
     """
 
-    def __init__(self, *, max_bytes: int, max_regions: int = 1024, folder: Path = FOLDER) -> None:
+    def __init__(
+        self, *, max_bytes: int, max_regions: int = 1024, pool: ObjectPool | None = None, folder: Path = FOLDER
+    ) -> None:
+        self._pool = pool or ObjectPool(Account())
         self._max_bytes = max_bytes
         self._max_regions = max_regions
         self._folder = folder
@@ -127,6 +137,7 @@ class Regions:
 
         Raises:
             InvalidRequest: the name is taken, or there is no such part of such an object.
+            OverBudget: the region does not fit into the memory that was granted.
         """
         if not 0 < len(name) <= _LONGEST_NAME:
             raise InvalidRequest(f"the region's name has {len(name)} characters; allowed: 1 to {_LONGEST_NAME}")
@@ -137,10 +148,12 @@ class Regions:
         file_name = _file_name(key)
         start, size = _size(offset, "offset", least=0), _size(byte_size, "byte_size", least=1)
         descriptor = _open(self._folder / file_name, str(key))
-        region = Region(descriptor, {"name": name, "key": str(key), "offset": start, "byte_size": size})
+        region = Region(descriptor, {"name": name, "key": str(key), "offset": start, "byte_size": size}, self._pool)
         held = os.fstat(descriptor).st_size
         if start + size > held:
             raise InvalidRequest(f"key {shown(key)} has {held} bytes; offset {start} and byte_size {size} exceed them")
+        claim = self._pool.account.take(size, level=Level.SHARED)
+        weakref.finalize(region, claim.release)
         self._regions[name] = region
 
     def unregister(self, name: str | None = None) -> None:

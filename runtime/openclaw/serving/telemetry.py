@@ -14,11 +14,34 @@ if TYPE_CHECKING:
     from openclaw.serving.exposition import Exposition
 
 
+class SharedLedger:
+    """What the processes of one server have taken of their memory, in the slots of their counters."""
+
+    def __init__(self, counters: SharedCounters, slot: int) -> None:
+        self._counters = counters
+        self._own = counters.slot(slot)
+        self._slot = slot
+
+    def tell(self, size: int) -> None:
+        """This process has so many bytes."""
+        self._own.taken = size
+
+    def others(self) -> int:
+        """Bytes that the others have."""
+        return self._counters.taken_by_others(self._slot)
+
+
 class Telemetry:
-    """Counts in one slot of counters that all processes of the server share, and answers scrapes for all."""
+    """Counts in one slot of counters that all processes of the server share, and answers scrapes for all.
+
+    Attributes:
+        metrics: what is counted.
+        ledger: where processes tell what memory they have taken; None where this is the only one.
+    """
 
     def __init__(self, counters: SharedCounters, *, slot: int = 0) -> None:
         self.metrics = ServingMetrics(counters, slot=slot)
+        self.ledger = SharedLedger(counters, slot) if counters.slots > 1 else None
         self._counters = counters
         self._exposition: Exposition | None = None
         self._pauses = garbage.Pauses(self.metrics)

@@ -16,6 +16,9 @@ from openclaw.graph import bfloat16
 from openclaw.graph.signature import NUMPY_OF
 from openclaw.serving.shown import shown
 
+TEXT_COST = 8
+"""Bytes of objects for each byte of numbers in text while it is read: a float of four characters takes 32 in Python."""
+
 _LENGTH = 4
 _PIECE = 4096
 

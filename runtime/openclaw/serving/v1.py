@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
     columnar: bool
 
 
-def decode_predict(body: bytes | bytearray, signature: Signature) -> Prediction:
+def decode_predict(body: bytes | bytearray | memoryview, signature: Signature) -> Prediction:
     """Decodes the body of ``:predict`` for a model.
 
     Raises:

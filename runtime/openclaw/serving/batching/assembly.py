@@ -6,34 +6,36 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from openclaw.execute.session import Array
+from openclaw.memory.accounting import Account
+from openclaw.memory.pool.objects import ObjectPool
 from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout
 
-KEEP_BYTES = 64 * 1024 * 1024
-"""Memory for larger inputs is given back after the run."""
+POOLED = 64 * 1024
+"""Bytes of an input from which on its memory is counted and used again; the heap is as good for less."""
 
 
 class Buffers:
-    """Memory for the inputs of one batch at a time; it grows to the largest batch."""
+    """Memory for the inputs of batches, used again once nobody has a view of it any more; on any thread.
 
-    __slots__ = ("_memory",)
+    Args:
+        pool: that it comes from; None: one without a bound.
+        model: that it is counted for.
+    """
 
-    def __init__(self) -> None:
-        self._memory: dict[str, npt.NDArray[np.uint8]] = {}
+    __slots__ = ("_model", "_pool")
 
-    def array(self, name: str, shape: tuple[int, ...], *, dtype: np.dtype[np.generic]) -> Array:
-        """An array for input ``name``, of any content; valid until it is asked for again."""
-        if dtype.hasobject:
-            return np.empty(shape, dtype)
+    def __init__(self, pool: ObjectPool | None = None, model: str = "") -> None:
+        self._pool = pool or ObjectPool(Account())
+        self._model = model
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+        """An array of any content. Raises OverBudget."""
         size = prod(shape) * dtype.itemsize
-        memory = self._memory.get(name)
-        if memory is None or memory.nbytes < size:
-            memory = np.empty(1 << (size - 1).bit_length() if size else 1, np.uint8)
-            if memory.nbytes <= KEEP_BYTES:
-                self._memory[name] = memory
-        return memory[:size].view(dtype).reshape(shape)
+        if dtype.hasobject or size < POOLED:
+            return np.empty(shape, dtype)
+        return np.frombuffer(self._pool.take(size, model=self._model).view, dtype).reshape(shape)
 
 
 def gather(
@@ -55,7 +57,7 @@ def gather(
         rest = parts[0].shape[1:]
         if name in padded:
             rest = (length, *rest[SEQUENCE_AXIS:])
-        whole = buffers.array(name, (sum(part.shape[0] for part in parts), *rest), dtype=parts[0].dtype)
+        whole = buffers.array((sum(part.shape[0] for part in parts), *rest), parts[0].dtype)
         _lay(parts, whole, padded=name in padded)
         batch[name] = whole
     return batch

@@ -70,7 +70,6 @@ class _Running:
     rows: int
     began: float
     ends: float
-    buffers: Buffers
 
 
 class Batcher:
@@ -84,6 +83,7 @@ class Batcher:
         observer: is told of queueing, runs and refusals.
         concurrency: runs at the same time.
         hop: seconds that it costs to have something run on the executor; what takes less runs at once.
+        buffers: where batches lie.
         clock: that runs and waits are timed with, seconds; deadlines are the loop's.
     """
 
@@ -97,6 +97,7 @@ class Batcher:
         observer: Observer | None = None,
         concurrency: int = 1,
         hop: float = HOP_SECONDS,
+        buffers: Buffers | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._run = run
@@ -109,7 +110,7 @@ class Batcher:
         self._queue = RequestQueue(settings)
         self.adopt(profile)
         self._running: set[_Running] = set()
-        self._buffers = [Buffers() for _ in range(concurrency)]
+        self._buffers = buffers or Buffers()
         self._inline = Inline(hop, clock)
         self._overrun = Overrun()
         self._decision: asyncio.Handle | None = None
@@ -336,7 +337,7 @@ class Batcher:
         for ticket in tickets:
             self._observer.queued(began - ticket.since)
         form = tickets[0].form._replace(length=batch.length)
-        run = _Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds, self._buffers.pop())
+        run = _Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds)
         self._running.add(run)
         loop = asyncio.get_running_loop()
         try:
@@ -347,13 +348,12 @@ class Batcher:
     def _work(self, run: _Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
         outcome = execute(
-            self._run, run.tickets, run.layout, length=run.form.length, buffers=run.buffers, clock=self._clock
+            self._run, run.tickets, run.layout, length=run.form.length, buffers=self._buffers, clock=self._clock
         )
         loop.call_soon_threadsafe(self._finished, run, outcome)
 
     def _finished(self, run: _Running, outcome: Outcome) -> None:
         self._running.discard(run)
-        self._buffers.append(run.buffers)
         if outcome.seconds is not None:
             self._latencies.observe(run.form, run.rows, seconds=outcome.seconds)
             self._queue.refresh(self._latencies.profile)

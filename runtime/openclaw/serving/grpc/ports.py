@@ -137,5 +137,5 @@ class Recorder(Protocol):
     def answered(self, code: int, received: float) -> object:
         """It was answered with an HTTP status; ``received`` is perf_counter() when it was there."""
 
-    def refused(self, code: int) -> object:
-        """It was refused with an HTTP status because of load."""
+    def refused(self, code: int, *, reason: str | None = None) -> object:
+        """It was refused with an HTTP status because of load; ``reason``, if nobody counted that yet."""

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from openclaw.errors import ConfigInvalid
+from openclaw.memory.accounting import Account
 from openclaw.serving.accesslog import AccessLog
 from openclaw.serving.grpc import health, inference_pb2, service
 from openclaw.serving.grpc.answering import Inference
@@ -64,6 +65,7 @@ class GrpcServer:
         settings: where to listen, and the limits.
         loading: loads and unloads models; None where clients may not.
         regions: shared memory for tensors; None where clients may not use it.
+        account: grants large messages their memory; None: as much as is asked for.
         statistics: whether the models' statistics are shown.
         recorder: what counts the requests for a model's version.
         tracing: where spans of requests go.
@@ -77,6 +79,7 @@ class GrpcServer:
         *,
         loading: Loading | None = None,
         regions: Regions | None = None,
+        account: Account | None = None,
         statistics: bool = False,
         recorder: Callable[[Served], Recorder] | None = None,
         tracing: Tracing | None = None,
@@ -84,7 +87,11 @@ class GrpcServer:
     ) -> None:
         self._settings = settings
         self._inference = Inference(
-            repository, regions=regions, recorder=recorder, watcher=Watcher(GRPC, tracing=tracing, log=log)
+            repository,
+            regions=regions,
+            account=account,
+            recorder=recorder,
+            watcher=Watcher(GRPC, tracing=tracing, log=log),
         )
         self._queries = Queries(repository, loading=loading, regions=regions, statistics=statistics)
         self._health = health.Health(repository, frozenset({"", service.SERVICE}))

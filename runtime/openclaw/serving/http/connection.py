@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from openclaw.errors import OverBudget
+from openclaw.serving.http import refusals
+from openclaw.serving.http.bodies import LARGE, Body, Receiver
+from openclaw.serving.http.framing import RefusedError, framing
 from openclaw.serving.http.messages import Answer, Request, Soon, refusal
 
 if TYPE_CHECKING:
@@ -26,14 +30,7 @@ log = logging.getLogger(__name__)
 _JOINED = 64 * 1024
 """Bytes up to which joining the pieces of an answer is cheaper than writing them one by one."""
 _NEVER = float("inf")
-
-
-class _RefusedError(Exception):
-    """Ends the parsing of a message that is not wanted."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+_NOBODY = Request(0.0)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -44,8 +41,8 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_clogged", "_closing", "_ended", "_fed", "_length", "_limits", "_parser", "_reading_head",
-        "_request", "_server", "_task", "_transport", "_waiting", "deadline",
+        "_body", "_buffer", "_clogged", "_closing", "_ended", "_fed", "_length", "_limits", "_parser",
+        "_reading_head", "_request", "_server", "_task", "_transport", "_waiting", "deadline",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -53,10 +50,11 @@ class HttpConnection(asyncio.Protocol):
         self._limits = server.limits
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._request = Request(0.0)
+        self._request = _NOBODY
         self._fed = 0
         self._length: int | None = None
         self._buffer: bytearray | None = None
+        self._body: Body | None = None
         self._reading_head = False
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | Soon | None = None
@@ -76,7 +74,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _in_message(self) -> bool:
-        return self._reading_head or self._length is not None or self._buffer is not None
+        return self._reading_head or self._length is not None or self._buffer is not None or self._body is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -86,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._body = None
         self._server.leave(self)
         if self._task:
             self._task.cancel()
@@ -108,13 +107,15 @@ class HttpConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             refused = error.__context__
-            if isinstance(refused, _RefusedError):
+            if isinstance(refused, RefusedError):
                 self._refuse(refused.answer)
             else:
-                self._refuse(_malformed(error))
+                self._refuse(refusals.malformed(error))
             return
         if self._in_message:
             self._goes_on(begins)
+            if self._body is not None and self._length is not None and self._transport:
+                self._transport.set_protocol(Receiver(self._body, self, self._received))
         elif begins and not self._fed:
             self._server.heads.learn(data, self._request)
 
@@ -126,7 +127,7 @@ class HttpConnection(asyncio.Protocol):
         if not self._reading_head:
             self.deadline = self._server.now + self._limits.body_timeout
         elif self._fed > self._limits.max_head_bytes:
-            self._refuse(self._too_large_head())
+            self._refuse(refusals.too_large_head(self._limits))
         elif begins:
             self.deadline = self._server.now + self._limits.head_timeout
 
@@ -185,45 +186,86 @@ class HttpConnection(asyncio.Protocol):
         request.method = self._parser.get_method().decode("ascii", "replace")
         if self._fed > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
             self._check_head(request)
-        length, chunked, expects = None, False, False
-        for name, value in request.headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                chunked = True
-                if value.strip().lower() != b"chunked":
-                    raise _RefusedError(refusal(501, f"Transfer-Encoding is {_shown(value)}; chunked is understood"))
-            elif name == b"expect":
-                expects = value.strip().lower() == b"100-continue"
+        length, chunked, expects = framing(request)
         if length is not None and length > self._limits.max_body_bytes:
-            raise _RefusedError(self._too_large_body(length))
+            raise RefusedError(refusals.too_large_body(self._limits, length))
         if length or chunked:
             self._length = length
             self._buffer = bytearray() if chunked else None
+            if length is not None and length >= LARGE:
+                # Asked now: where the body is received in place, the parser does not see its end.
+                request.keep_alive = self._parser.should_keep_alive()
+                self._body = self._room(length)
             if expects and self._transport and not (self._task or self._waiting):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        if self._body is not None:
+            self._put(self._body, body)
+            return
         if self._buffer is None:
             if len(body) == self._length:
                 self._request.body = body
                 return
-            # Grows with what arrives: who announces much and sends nothing costs nothing.
             self._buffer = bytearray()
         self._buffer += body
         if len(self._buffer) > self._limits.max_body_bytes:
-            raise _RefusedError(self._too_large_body(None))
+            raise RefusedError(refusals.too_large_body(self._limits, None))
+        if len(self._buffer) >= LARGE:
+            self._body = self._room(2 * len(self._buffer))
+            self._put(self._body, self._buffer)
+            self._buffer = None
 
     def on_message_complete(self) -> None:
+        self._request.keep_alive = self._parser.should_keep_alive()
+        self._complete()
+
+    # A large body.
+
+    def _room(self, size: int) -> Body:
+        """Memory for a body before it is read."""
+        try:
+            return Body(partial(self._server.memory.take, self._request), size)
+        except OverBudget as error:
+            raise RefusedError(self._server.memory.refuse(self._request, error)) from error
+
+    def _put(self, room: Body, data: bytes | bytearray) -> None:
+        if room.filled + len(data) > self._limits.max_body_bytes:
+            raise RefusedError(refusals.too_large_body(self._limits, None))
+        try:
+            room.put(data)
+        except OverBudget as error:
+            raise RefusedError(self._server.memory.refuse(self._request, error)) from error
+
+    def _received(self) -> None:
+        """Bytes of a large body arrived behind the parser's back."""
+        self.deadline = self._server.now + self._limits.body_timeout
+        if self._body is not None and self._body.whole:
+            # The old one still waits for them.
+            self._parser = httptools.HttpRequestParser(self)
+            self._stop_receiving()
+            self._complete()
+
+    def _stop_receiving(self) -> None:
+        if self._body is None or self._transport is None:
+            return
+        if isinstance(receiver := self._transport.get_protocol(), Receiver):
+            self._transport.set_protocol(self)
+            receiver.end()
+
+    def _complete(self) -> None:
+        """The whole request is there."""
         request = self._request
-        if self._buffer is not None:
+        if self._body is not None:
+            request.body = self._body.done()
+            # Its memory goes back when it is answered, not when the next one comes.
+            self._request = _NOBODY
+        elif self._buffer is not None:
             request.body = self._buffer
-        self._buffer = self._length = None
+        self._buffer = self._length = self._body = None
         self._fed = 0
-        if self._closing:
-            return  # the answer before it has ended the connection
-        request.keep_alive = self._parser.should_keep_alive()
-        self._arrived(request)
+        if not self._closing:  # else the answer before it has ended the connection
+            self._arrived(request)
 
     def _arrived(self, request: Request) -> None:
         if self._task or self._waiting or self._clogged:
@@ -296,7 +338,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, answer: Answer) -> None:
         """Answers what cannot be read to its end, once what came before is answered."""
-        self._buffer = self._length = None
+        self._stop_receiving()
+        self._buffer = self._length = self._body = None
         self._reading_head = False
         if self._task or self._waiting or self._clogged:
             self._end_after_answer()
@@ -314,6 +357,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Says that nothing more comes, and listens a little: unread bytes would turn the close into a reset."""
+        self._stop_receiving()
+        self._body = None
         self._closing = True
         self._waiting.clear()
         transport = self._transport
@@ -330,28 +375,9 @@ class HttpConnection(asyncio.Protocol):
     def _check_head(self, request: Request) -> None:
         size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
         if size > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
-            raise _RefusedError(self._too_large_head())
-
-    def _too_large_head(self) -> Answer:
-        limits = self._limits
-        return refusal(
-            431, f"the head is too large; allowed: {limits.max_head_bytes} bytes, {limits.max_headers} headers"
-        )
-
-    def _too_large_body(self, length: int | None) -> Answer:
-        limit = self._limits.max_body_bytes
-        size = f"more than {limit} bytes, which is what is allowed" if length is None else f"{length} bytes"
-        return refusal(413, f"the body has {size}" + ("" if length is None else f"; allowed: {limit}"))
+            raise RefusedError(refusals.too_large_head(self._limits))
 
 
 def _failed(request: Request) -> Answer:
     log.exception("%s %s failed", request.method, request.path)
     return refusal(500, "internal error; the server's log has the reason")
-
-
-def _malformed(error: Exception) -> Answer:
-    return refusal(400, f"this is not HTTP/1.1: {error}")
-
-
-def _shown(value: bytes) -> str:
-    return repr(value[:80].decode("latin-1"))

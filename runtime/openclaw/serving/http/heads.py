@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import NamedTuple
 
+from openclaw.serving.http.bodies import LARGE
 from openclaw.serving.http.messages import Request
 
 MAX_BYTES = 1024
@@ -50,8 +51,9 @@ class Heads:
         """
         end = data.find(_END, 0, MAX_BYTES) + len(_END)
         length = len(data) - end
-        # Anything but one request with a body as long as it says leaves more bytes than these.
-        if end < len(_END) or length != len(request.body) or not request.keep_alive:
+        # Anything but one request with a body as long as it says leaves more bytes than these. A large one asks for
+        # memory first.
+        if end < len(_END) or length != len(request.body) or not request.keep_alive or length >= LARGE:
             return
         if len(self._known) >= MAX_HEADS:
             self._known.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +17,10 @@ JSON = b"application/json"
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus}
 _PLAIN_HEAD = b"HTTP/1.1 200 OK\r\nServer: openclaw\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 """What nearly every answer begins with."""
+
+
+Content = bytes | bytearray | memoryview
+"""A body; a large one is a view of memory that is counted until the last view of it is gone."""
 
 
 class Request:
@@ -35,7 +40,7 @@ class Request:
         self.method = ""
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body: bytes | bytearray = b""
+        self.body: Content = b""
         self.received = received
         self.keep_alive = True
 
@@ -120,9 +125,10 @@ def _to_nobody(answer: Answer | Awaitable[Answer]) -> None:
         answer.close()
 
 
-def refusal(status: int, sentence: str, *, close: bool = False) -> Answer:
-    """An answer with the protocol's error document."""
-    return Answer(status, (orjson.dumps({"error": sentence}),), close=close)
+def refusal(status: int, sentence: str, *, close: bool = False, retry_after: float | None = None) -> Answer:
+    """An answer with the protocol's error document; ``retry_after``: seconds after which it may be otherwise."""
+    headers = () if retry_after is None else ((b"Retry-After", b"%d" % math.ceil(retry_after)),)
+    return Answer(status, (orjson.dumps({"error": sentence}),), headers=headers, close=close)
 
 
 Handler = Callable[[Request], Answer | Soon | Awaitable[Answer]]

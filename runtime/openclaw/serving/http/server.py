@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterable
 
+from openclaw.serving.http.bodies import Memory, Unbounded
 from openclaw.serving.http.connection import HttpConnection
 from openclaw.serving.http.heads import Heads
 from openclaw.serving.http.messages import Handler, Limits
@@ -22,11 +23,13 @@ class HttpServer:
     Attributes:
         draining: whether every answer ends its connection.
         heads: of requests, as far as they are remembered.
+        memory: where large bodies lie.
         now: the loop's time, as of the latest look at it.
     """
 
-    def __init__(self, handler: Handler, *, limits: Limits | None = None) -> None:
+    def __init__(self, handler: Handler, *, limits: Limits | None = None, memory: Memory | None = None) -> None:
         self.handler = handler
+        self.memory: Memory = memory or Unbounded()
         self.limits = limits or Limits()
         self.draining = False
         self.heads = Heads()
