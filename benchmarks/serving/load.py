@@ -43,8 +43,15 @@ def require_wrk() -> str:
     return found
 
 
-def closed_loop(port: int, request: Post, *, connections: int, seconds: float) -> Closed:
+def closed_loop(port: int, request: Post, *, connections: int, seconds: float, lead: float = 0.0) -> Closed:
     """Keeps `connections` busy with `request` for some whole seconds, one of wrk's threads for all of them.
+
+    Args:
+        port: of the server.
+        request: the same again and again.
+        connections: that many at once.
+        seconds: that are counted.
+        lead: seconds before these: until as much is under way as at the end, which is not counted either.
 
     Raises:
         LoadError: wrk is not installed, or ended with an error.
@@ -57,8 +64,9 @@ def closed_loop(port: int, request: Post, *, connections: int, seconds: float) -
             "BENCH_PATH": request.path,
             "BENCH_BODY": str(folder / "body"),
             "BENCH_HEADERS": str(folder / "headers"),
+            "BENCH_LEAD": str(lead),
         }
-        whole = max(1, round(seconds))
+        whole = max(1, round(seconds + lead))
         loads = ["-t1", f"-c{connections}", f"-d{whole}s", f"--timeout={_PATIENCE}s"]
         done = subprocess.run(
             [require_wrk(), *loads, f"--script={_SCRIPT}", f"http://127.0.0.1:{port}"],
