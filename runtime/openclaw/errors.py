@@ -14,6 +14,7 @@
     |   |-- ModelDownloadTimeout     75  the store is too slow, or hangs
     |   `-- ModelDownloadFailed      75  the store, the network or the disk failed
     |-- NotApplicable                a recipe of the optimizer does not fit this model or machine
+    |-- CannotMap                    a model's weights cannot be mapped into memory from the cache folder
     `-- RequestError                 one request is refused or failed; has an HTTP ``status``
         |-- InvalidRequest           400 the body, a tensor or a header is wrong
         |-- UnknownModel             404 no such model or version
@@ -48,6 +49,10 @@ class OpenClawError(Exception):
 
 class NotApplicable(OpenClawError):
     """A recipe of the optimizer does not fit this model or this machine; the reason stands in the report."""
+
+
+class CannotMap(OpenClawError):
+    """A model's weights cannot be mapped into memory from the cache folder; they may still fit there otherwise."""
 
 
 class StartupError(OpenClawError):
