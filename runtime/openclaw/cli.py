@@ -161,8 +161,8 @@ class _Port(click.ParamType[int | None]):
         return click.INT.convert(value, param, ctx)
 
 
-_UNITS = {"": 1} | {
-    f"{prefix}{suffix}": (1024 if suffix[:1] == "i" else 1000) ** power
+_UNITS: dict[str, int] = {"": 1} | {
+    f"{prefix}{suffix}": int((1024 if suffix[:1] == "i" else 1000) ** power)
     for power, prefix in enumerate("KMGT", start=1)
     for suffix in ("", "B", "i", "iB")
 }

@@ -16,6 +16,16 @@ def resident_bytes(pid: int | str = "self", *, root: Path = Path("/")) -> int | 
         return None
 
 
+def anonymous_bytes(root: Path = Path("/")) -> int:
+    """Memory of this process that no file stands behind, so that the kernel cannot drop it; 0 where it is not told."""
+    try:
+        status = (root / "proc/self/status").read_text(encoding="ascii", errors="replace")
+        value = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))
+        return int(value) * 1024 if value.isdigit() and len(value) < 16 else 0
+    except (OSError, StopIteration, IndexError):
+        return 0
+
+
 def room_bytes(root: Path = Path("/")) -> int | None:
     """What is left of the limit of the process's control group, or of the machine; None where it cannot be told."""
     left = [room for room in (_left_of_grant(root), _meminfo(root, "MemAvailable")) if room is not None]

@@ -96,6 +96,20 @@ READY = Family("openclaw_model_ready", "max", "1 when the model answers requests
 LOAD_FAILURES = Family(
     "openclaw_model_load_failures", "counter", "Times the model could not be brought up.", ("model", "reason")
 )
+TIER = Family(
+    "openclaw_model_tier",
+    "max",
+    "1 for the tier that the model's weights are in: packed in memory, mapped from disk, or evicted.",
+    ("model", "tier"),
+)
+EVICTIONS = Family("openclaw_model_evictions", "counter", "Times the model gave its memory to another.", ("model",))
+RELOAD = Family(
+    "openclaw_model_reload_seconds",
+    "histogram",
+    "How long requests to an evicted model waited for it to be opened again.",
+    ("model",),
+    SECONDS_BUCKETS,
+)
 MEMORY = Family(
     "openclaw_memory_bytes",
     "sum",
@@ -112,7 +126,7 @@ FAMILIES = {
     family.name: family
     for family in (
         REQUESTS, REQUEST_DURATION, LATENCY, INFERENCE_DURATION, QUEUE, BATCH_SIZE, IN_FLIGHT, SHED, LOAD_SECONDS,
-        READY, LOAD_FAILURES, MEMORY, MEMORY_BUDGET, GC_PAUSE,
+        READY, LOAD_FAILURES, TIER, EVICTIONS, RELOAD, MEMORY, MEMORY_BUDGET, GC_PAUSE,
     )
 }  # fmt: skip
 

@@ -36,7 +36,8 @@ from openclaw.execute.engines import OWN, named_by
 from openclaw.execute.threads import threads_of
 from openclaw.serving import logs
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.loading import Loaded, load_local
+from openclaw.serving.loader import load_local
+from openclaw.serving.loading import Loaded
 from openclaw.serving.process import leave
 from openclaw.serving.termination import failure_line
 from openclaw.serving.worker import run_worker

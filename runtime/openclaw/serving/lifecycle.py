@@ -14,20 +14,24 @@ from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openclaw.config import ServerConfig, ServerOptions
+from openclaw.config import ModelConfig, ServerConfig, ServerOptions
+from openclaw.devices.cpu import read_grant
 from openclaw.errors import ConfigInvalid, StartupError
 from openclaw.execute.threads import runs_of
 from openclaw.memory.accounting import Account
+from openclaw.memory.budget import budget_of
 from openclaw.serving.announce import announce
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
 from openclaw.serving.loader import Loader
-from openclaw.serving.loading import Loaded
+from openclaw.serving.loading import Loaded, measured
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
+from openclaw.serving.residence import Residence
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
+from openclaw.serving.threads import in_thread
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
@@ -55,19 +59,26 @@ async def serve(config: ServerConfig, loader: Loader, first: Awaitable[Loaded]) 
     listener = listen(config.server, shared=False)
     telemetry = Telemetry(SharedCounters())
     telemetry.start()
-    repository = make_repository(config, telemetry, control=_control(config.server, loader))
+    account = Account(loader.budget(), ledger=telemetry.ledger)
+    patience = config.server.max_inference_seconds
+    residence = Residence(account, loader, telemetry.metrics, patience=patience)
+    control = _control(config.server, residence)
+    repository = make_repository(config, telemetry, account=account, control=control, residence=residence)
     frontends = await Frontends.start(repository, [listener], config.server)
     log.info("listening on %s; loading %s", shown_address(listener), _shown(config))
     # Most of what the collector has to walk is there by now, and a core is idle while the model loads.
     telemetry.settle()
     try:
-        if await until_stopped(_bring_up_all(config, loader, repository=repository, first=first), signals):
+        if await until_stopped(_bring_up_all(config, residence, repository=repository, first=first), signals):
             telemetry.settle()
             repository.open()
             announce(repository.served(), listener.getsockname(), seconds=time.perf_counter() - loader.began)
-            measuring = asyncio.create_task(_measure_all(repository))
+            beside = [asyncio.create_task(_measure_all(repository))]
+            if account.budget is not None:
+                beside.append(asyncio.create_task(residence.tend()))
             await signals.stop.wait()
-            measuring.cancel()
+            for task in beside:
+                task.cancel()
             await drain(repository, frontends, signals=signals, options=config.server)
     finally:
         await frontends.stop(config.server.drain_timeout_seconds)
@@ -76,12 +87,12 @@ async def serve(config: ServerConfig, loader: Loader, first: Awaitable[Loaded]) 
 
 
 async def _bring_up_all(
-    config: ServerConfig, loader: Loader, *, repository: Repository, first: Awaitable[Loaded]
+    config: ServerConfig, residence: Residence, *, repository: Repository, first: Awaitable[Loaded]
 ) -> bool:
     """Loads every model of the configuration, one after the other; raises StartupError."""
     for model in config.all_models:
         try:
-            loaded = await (first if model is config.model else loader.bring_up(model))
+            loaded = await (first if model is config.model else residence.bring_up(model, beside=False))
         except StartupError as error:
             repository.telemetry.metrics.model(model.name).load_failed(error.reason)
             raise
@@ -89,6 +100,7 @@ async def _bring_up_all(
             # Not before: threads that load keep the cores busy.
             await repository.measure_hop()
         repository.put(loaded)
+        await residence.settle()
     return True
 
 
@@ -99,20 +111,37 @@ async def _measure_all(repository: Repository) -> None:
         await served.measure()
 
 
-def _control(options: ServerOptions, loader: Loader) -> Control | None:
+def _control(options: ServerOptions, residence: Residence) -> Control | None:
     """What clients may load."""
     if not options.model_control:
         return None
     folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
-    return Control(loader.bring_up_beside, folder.find if folder else lambda _: None)
+
+    async def bring_up(model: ModelConfig) -> Loaded:
+        return await in_thread(measured, await residence.bring_up(model))
+
+    return Control(bring_up, folder.find if folder else lambda _: None)
 
 
-def make_repository(config: ServerConfig, telemetry: Telemetry, *, control: Control | None = None) -> Repository:
-    """The repository of a server whose models are still to be loaded."""
+def make_repository(
+    config: ServerConfig,
+    telemetry: Telemetry,
+    *,
+    account: Account | None = None,
+    control: Control | None = None,
+    residence: Residence | None = None,
+) -> Repository:
+    """The repository of a server whose models are still to be loaded; without an account, one of what is granted."""
+    budget = budget_of(config.server.memory_budget_bytes, read_grant().memory_bytes)
     patience = config.server.max_inference_seconds
-    account = Account(config.server.memory_budget_bytes, ledger=telemetry.ledger)
     return Repository(
-        config.all_models, telemetry, runs=runs_of(config), patience=patience, control=control, account=account
+        config.all_models,
+        telemetry,
+        runs=runs_of(config),
+        patience=patience,
+        control=control,
+        account=account or Account(budget, ledger=telemetry.ledger),
+        residence=residence,
     )
 
 

@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openclaw.config import ModelConfig, ServerConfig
-from openclaw.devices.memory import room_bytes
+from openclaw.devices.cpu import read_grant
+from openclaw.devices.memory import anonymous_bytes, room_bytes
+from openclaw.errors import CannotMap, OutOfMemory
+from openclaw.execute.engines import OWN, named_by
 from openclaw.execute.threads import threads_of
-from openclaw.serving.loading import Loaded, check_room, load, measured
+from openclaw.graph.weights import read_weights
+from openclaw.graph.wire import MalformedError
+from openclaw.memory.budget import budget_of, for_weights
+from openclaw.memory.tiers import Placing, Resident, Tier, placing
+from openclaw.serving.loading import Loaded, check_room, load, load_mapped, measured, reload
 from openclaw.serving.threads import in_thread
+from openclaw.storage.cache import default_folder
 from openclaw.storage.fetch import fetch_model
+from openclaw.storage.prepared import form_of
+from openclaw.storage.uri import parse
+
+if TYPE_CHECKING:
+    from openclaw.storage.mapped import MappedForms
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a model file.
+
+    Attributes:
+        weights: bytes that can be mapped; 0: the model cannot be mapped here.
+        small: bytes of the rest.
+    """
+
+    weights: int
+    small: int
+
+    @property
+    def all(self) -> int:
+        """What its weights take, packed."""
+        return self.weights + self.small
+
+    @property
+    def mapped(self) -> int | None:
+        """What it takes for itself when its weights are mapped; None: they cannot be."""
+        return self.small if self.weights else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model's file, and what is in it."""
+
+    path: Path
+    size: Size
 
 
 class Loader:
@@ -28,17 +74,136 @@ class Loader:
         self.began = time.perf_counter()
         self._config = config
         self._cache_dir = cache_dir
+        self._made: MappedForms | None = None
+        self._found: dict[str, Found] = {}
+
+    def budget(self) -> int | None:
+        """Bytes that models and requests may take now, by the setting and by what the kernel grants; None: no bound."""
+        return budget_of(self._config.server.memory_budget_bytes, read_grant().memory_bytes)
+
+    async def find(self, model: ModelConfig) -> Found:
+        """The model's file, brought here if it is not; raises StartupError."""
+        path = await fetch_model(model, self._cache_dir)
+        found = self._found[model.name] = Found(path, await in_thread(self._size, model, path))
+        return found
+
+    def find_local(self, model: ModelConfig) -> Found:
+        """The same of one whose URI is a file."""
+        path = Path(parse(model.uri).path)
+        return Found(path, self._size(model, path))
+
+    def found(self, name: str) -> Found:
+        """What :meth:`find` found last."""
+        return self._found[name]
 
     async def bring_up(self, model: ModelConfig) -> Loaded:
-        """A model that is ready to answer; raises StartupError."""
-        return await self._load(model, await fetch_model(model, self._cache_dir))
+        """A model that is ready to answer, with all memory to itself; raises StartupError."""
+        return await in_thread(self._alone, model, await self.find(model))
 
-    async def bring_up_beside(self, model: ModelConfig) -> Loaded:
-        """The same beside models that are served already, if there is room, and measured; raises StartupError."""
-        path = await fetch_model(model, self._cache_dir)
-        check_room(path, room_bytes())
-        return await in_thread(measured, await self._load(model, path))
+    def _alone(self, model: ModelConfig, found: Found) -> Loaded:
+        budget = self.budget()
+        if budget is None:
+            return self.open(model, found, Tier.PACKED)
+        wanted = Resident(model.name, packed=found.size.all, mapped=found.size.mapped)
+        place = placing(wanted, (), budget=for_weights(budget), now=0.0)
+        if not isinstance(place, Placing):
+            raise too_small(model.name, place.needed, budget=budget)
+        return self.open_as_it_fits(model, found, place.tier)
 
-    async def _load(self, model: ModelConfig, path: Path) -> Loaded:
-        device = self._config.server.device
-        return await in_thread(load, model, path, threads=threads_of(self._config), device=device)
+    def _size(self, model: ModelConfig, path: Path) -> Size:
+        file = self._file(model, path)
+        if self.budget() is None:
+            return Size(0, file.stat().st_size)
+        try:
+            weights = read_weights(file)
+        except (OSError, MalformedError):
+            return Size(0, path.stat().st_size)  # loading it finds the words
+        mappable = self._config.server.device in (None, "cpu") and named_by(file) == OWN
+        return Size(weights.large, weights.small) if mappable else Size(0, weights.large + weights.small)
+
+    def open_as_it_fits(self, model: ModelConfig, found: Found, tier: Tier) -> Loaded:
+        """Opens it in this tier, or mapped where there is no memory to pack it; blocks. Raises StartupError."""
+        if tier is Tier.PACKED:
+            try:
+                check_room(self._file(model, found.path), room_bytes())
+                return self.open(model, found, tier)
+            except OutOfMemory:
+                if not found.size.weights:
+                    raise
+        try:
+            return self.open(model, found, Tier.MAPPED)
+        except CannotMap as error:
+            raise OutOfMemory(f"there is no memory to have its weights packed, and {error}") from error
+
+    def open(self, model: ModelConfig, found: Found, tier: Tier, *, again: bool = False) -> Loaded:
+        """Opens a model in a tier; blocks.
+
+        Args:
+            model: its configuration.
+            found: its file.
+            tier: packed or mapped.
+            again: whether it answered before, so that it need not be warmed up.
+
+        Raises:
+            StartupError: it cannot be loaded, or fails.
+            CannotMap: it cannot be mapped.
+        """
+        threads, device = threads_of(self._config), self._config.server.device
+        before = anonymous_bytes()
+        if tier is Tier.MAPPED:
+            file = self._file(model, found.path)
+            loaded = load_mapped(model, file, self._forms.form_of(file).path, threads=threads, warm=not again)
+        elif again:
+            check_room(self._file(model, found.path), room_bytes())
+            loaded = reload(model, self._file(model, found.path), threads=threads, device=device)
+        else:
+            loaded = load(model, found.path, threads=threads, device=device)
+        return replace(loaded, took=max(0, anonymous_bytes() - before))
+
+    def _file(self, model: ModelConfig, path: Path) -> Path:
+        """The form that was prepared of it, where there is one."""
+        return form_of(Path(model.prepared), path) or path if model.prepared else path
+
+    @property
+    def _forms(self) -> MappedForms:
+        # Most servers need none.
+        from openclaw.storage.mapped import MappedForms
+
+        self._made = self._made or MappedForms(self._cache_dir)
+        return self._made
+
+
+def too_small(name: str, needed: int, *, budget: int) -> OutOfMemory:
+    """The error where a budget is too small for a model whatever else happens."""
+    return OutOfMemory(
+        f"model {name!r} takes at least {needed:,} bytes of memory, and the budget is {budget:,}, of which "
+        f"{budget - for_weights(budget):,} are kept for requests; raise the memory limit, or --memory-budget "
+        "(server.memoryBudgetBytes) if it is set"
+    )
+
+
+def load_local(config: ServerConfig, *, copies: int = 1) -> list[Loaded]:
+    """Loads and measures every model of a server, all of them local files by now, each in the tier there is room for.
+
+    Args:
+        config: the server's.
+        copies: processes that do so on the same memory.
+
+    Raises:
+        StartupError: one cannot be loaded.
+    """
+    loader = Loader(config, default_folder())
+    budget = loader.budget()
+    placed: list[Resident] = []
+    loaded = []
+    for model in config.all_models:
+        found = loader.find_local(model)
+        size = found.size
+        wanted = Resident(model.name, packed=copies * size.all, mapped=size.mapped)
+        place = placing(wanted, placed, budget=budget and for_weights(budget), now=0.0)
+        if not isinstance(place, Placing):
+            raise too_small(model.name, place.needed, budget=budget or 0)
+        placed.append(replace(wanted, tier=place.tier, pinned=True))
+        open_ = loader.open if budget is None else loader.open_as_it_fits
+        loaded.append(measured(open_(model, found, place.tier)))
+    return loaded

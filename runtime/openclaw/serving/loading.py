@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from openclaw.config import ModelConfig, ServerConfig
+from openclaw.config import ModelConfig
 from openclaw.errors import OutOfMemory, StartupError
 from openclaw.execute.placed import open_model
 from openclaw.execute.session import Model
-from openclaw.execute.threads import threads_of
+from openclaw.memory.tiers import Tier
 from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.warmup import warm_up
@@ -38,6 +38,8 @@ class Loaded:
         inline: the same on one thread, for runs on the event loop: those of several threads wait there for threads
             that wait for a core. None: the model itself.
         profile: how long its batches take, as far as that was measured.
+        tier: where its weights are.
+        took: bytes of memory that opening it took, as far as that was measured.
     """
 
     config: ModelConfig
@@ -45,6 +47,14 @@ class Loaded:
     seconds: float
     profile: ModelProfile = field(default_factory=unmeasured)
     inline: Model | None = None
+    tier: Tier = Tier.PACKED
+    took: int = 0
+
+    def close(self) -> None:
+        """Gives its memory back; it answers nothing any more."""
+        for model in (self.model, self.inline):
+            if model is not None:
+                model.close()
 
 
 def check_room(path: Path, room: int | None) -> None:
@@ -67,6 +77,35 @@ def load(config: ModelConfig, path: Path, *, threads: int, device: str | None = 
     model = _prepared(config, path, threads=threads, device=device) or _warm(
         config, path, threads=threads, device=device
     )
+    inline = _on_one_thread(config, model)
+    return Loaded(config, model, seconds=time.perf_counter() - began, inline=inline)
+
+
+def load_mapped(config: ModelConfig, path: Path, form: Path, *, threads: int, warm: bool = True) -> Loaded:
+    """The same with weights that are mapped, on onnxruntime's own kernels.
+
+    Args:
+        config: what was asked for.
+        path: the model file.
+        form: that file's, which can be mapped.
+        threads: for one inference.
+        warm: whether to warm it up.
+
+    Raises:
+        StartupError: the model cannot be loaded, or fails.
+    """
+    began = time.perf_counter()
+    model = Model.from_file(form, name=config.name, threads=threads, source=str(parse(config.uri)), mapped=True)
+    if warm:
+        log.info("mapped %s with %d thread(s) of %s", path, model.threads, model.engine)
+        warm_up(model, config.warmup.requests)
+    return Loaded(config, model, seconds=time.perf_counter() - began, tier=Tier.MAPPED)
+
+
+def reload(config: ModelConfig, path: Path, *, threads: int, device: str | None = None) -> Loaded:
+    """A model that was loaded before from this very file, without warming it up. Raises StartupError."""
+    began = time.perf_counter()
+    model = open_model(path, device=device, name=config.name, threads=threads, source=str(parse(config.uri)))
     inline = _on_one_thread(config, model)
     return Loaded(config, model, seconds=time.perf_counter() - began, inline=inline)
 
@@ -111,14 +150,6 @@ def measured(loaded: Loaded) -> Loaded:
     """The same with the latency of its batches; takes two seconds, or as long as one run of a slow model."""
     profile = profile_model(loaded.model.infer, loaded.model.signature, settings=settings_of(loaded.config))
     return replace(loaded, profile=profile)
-
-
-def load_local(config: ServerConfig) -> list[Loaded]:
-    """Loads and measures every model of a server, all of them local files by now. Raises StartupError."""
-    threads = threads_of(config)
-    device = config.server.device
-    paths = [(model, Path(parse(model.uri).path)) for model in config.all_models]
-    return [measured(load(model, path, threads=threads, device=device)) for model, path in paths]
 
 
 def settings_of(config: ModelConfig) -> BatchingSettings:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openclaw.memory.accounting import Account
+from openclaw.memory.tiers import Tier
 from openclaw.serving import families, summary
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.families import SECONDS_BUCKETS
@@ -201,7 +202,7 @@ class ModelMetrics:
         window: the latencies of late.
     """
 
-    __slots__ = ("_at_flight", "_cells", "_inference", "_metrics", "_name", "_rows", "queued", "window")
+    __slots__ = ("_at_flight", "_cells", "_inference", "_metrics", "_name", "_reloads", "_rows", "queued", "window")
 
     def __init__(self, metrics: ServingMetrics, name: str) -> None:
         self._metrics = metrics
@@ -211,6 +212,7 @@ class ModelMetrics:
         self.queued = metrics.observations(families.QUEUE, name).append
         self._rows = metrics.observations(families.BATCH_SIZE, name).append
         self._inference = metrics.observations(families.INFERENCE_DURATION, name).append
+        self._reloads: Callable[[float], None] | None = None
         self.window = metrics.window_of(name)
         self.ready(False)
 
@@ -235,6 +237,20 @@ class ModelMetrics:
     def load_failed(self, reason: str) -> None:
         """The model could not be brought up; ``reason`` is one of a fixed set."""
         self._cells[self._metrics.block(families.LOAD_FAILURES, self._name, reason)] += 1.0
+
+    def tier(self, tier: Tier) -> None:
+        """Where this process has the model's weights."""
+        for each in Tier:
+            self._cells[self._metrics.block(families.TIER, self._name, each)] = float(each is tier)
+
+    def evicted(self) -> None:
+        """The model gave its memory back."""
+        self._cells[self._metrics.block(families.EVICTIONS, self._name)] += 1.0
+
+    def reloaded(self, seconds: float) -> None:
+        """The model was opened again for requests, which took this long."""
+        self._reloads = self._reloads or self._metrics.observations(families.RELOAD, self._name).append
+        self._reloads(seconds)
 
     def shed(self, reason: str) -> None:
         """A request was refused for ``reason``, one of a fixed set."""

@@ -8,15 +8,27 @@ import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
 from openclaw.config import ModelConfig
-from openclaw.errors import InvalidRequest, NoRoom, NotReady, OutOfMemory, StartupError, UnknownModel, Unsupported
-from openclaw.memory.accounting import Account
+from openclaw.errors import (
+    InvalidRequest,
+    NoRoom,
+    NotReady,
+    OutOfMemory,
+    OverBudget,
+    StartupError,
+    UnknownModel,
+    Unsupported,
+)
+from openclaw.memory.accounting import Account, Level
 from openclaw.memory.pool.choice import pool_of
+from openclaw.memory.tiers import Tier
 from openclaw.serving.batching.hop import HOP_SECONDS, measure_hop
 from openclaw.serving.loading import Loaded
+from openclaw.serving.residence import Residence
 from openclaw.serving.served import Served
 from openclaw.serving.telemetry import Telemetry
 
@@ -86,6 +98,7 @@ class Repository:
         patience: float,
         control: Control | None = None,
         account: Account | None = None,
+        residence: Residence | None = None,
     ) -> None:
         """
         Args:
@@ -95,6 +108,7 @@ class Repository:
             patience: seconds after which a run is taken to be stuck.
             control: what clients may load; None: nothing.
             account: grants memory; None: as much as is asked for.
+            residence: keeps models within the memory that there is; None: all stay as they are.
         """
         self.phase = Phase.LOADING
         self.telemetry = telemetry
@@ -105,6 +119,7 @@ class Repository:
         self._runs = runs
         self._patience = patience
         self._control = control
+        self._residence = residence
         self._hop = HOP_SECONDS
         self._executor = ThreadPoolExecutor(runs, thread_name_prefix="inference")
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -180,7 +195,13 @@ class Repository:
         )
         entry.state, entry.reason = State.READY, ""
         metrics.loaded(loaded.seconds)
+        metrics.tier(loaded.tier)
         metrics.ready(self.ready)
+        if self._residence:
+            self._residence.admit(entry.served, loaded)
+        else:
+            with suppress(OverBudget):
+                self.account.take(loaded.took, level=Level.WEIGHTS, model=name)
         if before:
             self._retire(before)
 
@@ -239,7 +260,8 @@ class Repository:
             entry.state, entry.reason = State.UNAVAILABLE, "unloaded"
             self.telemetry.metrics.model(name).ready(False)
             if served:
-                await served.retire()
+                await self._leave(served)
+            self.telemetry.metrics.model(name).tier(Tier.EVICTED)
             log.info("unloaded %s", name)
 
     def _failed(self, entry: Entry, error: BaseException) -> None:
@@ -260,6 +282,11 @@ class Repository:
         return self._control
 
     def _retire(self, served: Served) -> None:
-        task = asyncio.create_task(served.retire())
+        task = asyncio.create_task(self._leave(served))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    async def _leave(self, served: Served) -> None:
+        await served.retire()
+        if self._residence:
+            self._residence.dismiss(served)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array
 from openclaw.memory.pool.objects import ObjectPool
+from openclaw.memory.tiers import Tier
 from openclaw.serving.batching.assembly import Buffers
 from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.hop import HOP_SECONDS
 from openclaw.serving.binding import bind
+from openclaw.serving.dormant import Dormant, Wake
 from openclaw.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from openclaw.serving.loading import Loaded, measured, settings_of
 from openclaw.serving.recording import ModelMetrics
-from openclaw.serving.shortcut import shortcut_to
+from openclaw.serving.shortcut import Shortcut, shortcut_to
 from openclaw.serving.shown import shown
 from openclaw.serving.statistics import Statistics
 from openclaw.serving.threads import in_thread
@@ -67,9 +71,10 @@ class Served:
         self._loaded = loaded
         self._datatypes = loaded.model.datatypes
         self._metrics = metrics
-        self._batcher = Batcher(
-            loaded.model.infer,
-            profile=loaded.profile,
+        self._measuring = False
+        self._dormant: Dormant | None = None
+        self._batch = partial(
+            Batcher,
             settings=settings_of(loaded.config),
             executor=executor,
             observer=_Observer(metrics, self._statistics),
@@ -77,8 +82,9 @@ class Served:
             hop=hop,
             buffers=Buffers(pool, self.name),
         )
-        quick = loaded.inline or loaded.model
-        self.shortcut = shortcut_to(quick, self._batcher, self._statistics, name=self.name, version=version)
+        self._batcher: Batcher | Dormant
+        self.shortcut: Shortcut | None
+        self._open(loaded)
 
     def infer(
         self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
@@ -117,20 +123,83 @@ class Served:
         """Seconds since the oldest run began that has not ended."""
         return self._batcher.oldest_running()
 
+    @property
+    def tier(self) -> Tier:
+        """Where its weights are."""
+        return Tier.EVICTED if isinstance(self._batcher, Dormant) else self._loaded.tier
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait or run, or it is being measured."""
+        batcher = self._batcher
+        if not isinstance(batcher, Dormant) and (batcher.waiting or batcher.running):
+            return True
+        # Who waited for the model to come back has its answer before the model may go again.
+        return self._measuring or (self._dormant is not None and self._dormant.busy)
+
+    @property
+    def last_used(self) -> float:
+        """When it last answered, by ``time.time()``; 0: never."""
+        return self._statistics.last_inference_ms / 1e3
+
     async def measure(self) -> None:
-        """Measures how long batches take, on a thread, and goes by that from then on."""
-        self._loaded = await in_thread(measured, self._loaded)
-        self._batcher.adopt(self._loaded.profile)
-        if self.shortcut is not None:
-            self.shortcut.forget()
+        """Measures how long batches take, on a thread, and goes by that from then on; not of a model on disk."""
+        batcher = self._batcher
+        if isinstance(batcher, Dormant):
+            return
+        self._measuring = True
+        try:
+            loaded = await in_thread(measured, self._loaded)
+        finally:
+            self._measuring = False
+        # It may have been opened anew meanwhile, in another tier.
+        if self._batcher is batcher:
+            self._loaded = loaded
+            batcher.adopt(loaded.profile)
+            if self.shortcut is not None:
+                self.shortcut.forget()
+
+    async def evict(self, wake: Wake) -> None:
+        """Gives the model's memory back once what came is answered; what comes has it brought back, and waits.
+
+        Args:
+            wake: has :meth:`take` called.
+        """
+        settings = settings_of(self._loaded.config)
+        before, shortcut = self._batcher, self.shortcut
+        self._batcher = self._dormant = Dormant(wake, self._awake, settings)
+        self.shortcut = None
+        await self._close(before, shortcut, self._loaded)
+
+    async def take(self, loaded: Loaded) -> None:
+        """Answers with the same model opened anew, and gives back the memory of what it was opened as before."""
+        before, shortcut, old = self._batcher, self.shortcut, self._loaded
+        self._open(replace(loaded, profile=old.profile))
+        # Those who wait with it go on by themselves.
+        if not isinstance(before, Dormant):
+            await self._close(before, shortcut, old)
 
     async def retire(self) -> None:
         """Refuses what comes, once what came is answered."""
         self.ready = False
-        await self._batcher.drained()
-        if self.shortcut is not None:
-            self.shortcut.flush()
-        self._batcher.close()
+        await self._close(self._batcher, self.shortcut, self._loaded)
+
+    def _open(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._batcher = batcher = self._batch(loaded.model.infer, profile=loaded.profile)
+        quick = loaded.inline or loaded.model
+        self.shortcut = shortcut_to(quick, batcher, self._statistics, name=self.name, version=self.version)
+
+    def _awake(self) -> Batcher | None:
+        return None if isinstance(self._batcher, Dormant) else self._batcher
+
+    async def _close(self, batcher: Batcher | Dormant, shortcut: Shortcut | None, loaded: Loaded) -> None:
+        await batcher.drained()
+        if shortcut is not None:
+            shortcut.flush()
+        batcher.close()
+        if not self._measuring:
+            loaded.close()
 
     async def _later(
         self,

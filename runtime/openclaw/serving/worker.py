@@ -17,7 +17,8 @@ from openclaw.errors import StartupError
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.lifecycle import drain, listen, make_repository, until_stopped
-from openclaw.serving.loading import Loaded, load_local
+from openclaw.serving.loader import load_local
+from openclaw.serving.loading import Loaded
 from openclaw.serving.process import leave, run_loop
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
@@ -70,7 +71,12 @@ class _Worker:
         self._telemetry.start()
         repository = make_repository(self._config, self._telemetry)
         if models is None:
-            models = await until_stopped(in_thread(load_local, self._config), self._signals) or ()
+            models = (
+                await until_stopped(
+                    in_thread(load_local, self._config, copies=self._config.server.workers), self._signals
+                )
+                or ()
+            )
         await repository.measure_hop()
         for loaded in models:
             repository.put(loaded)
