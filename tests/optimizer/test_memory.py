@@ -83,6 +83,7 @@ def test_what_is_kept_is_no_slower_than_it_may_be_and_holds_less(tmp_path: Path)
     found = chosen(chain(), tmp_path, asked="auto")
     for way in found.report.ways:
         assert (max(way.ratios) <= SLOWER) == (way.outcome == "kept")
+        assert way.held_bytes or way.outcome == "refused"
     kept = [each for each in found.report.ways if each.outcome == "kept"]
     if found.report.kept == DEFAULT:
         assert (found.memory, kept) == (Memory(), [])

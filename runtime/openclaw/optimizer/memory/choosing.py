@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 TIMING = timing.Plan(rounds=21, least=5, slice_seconds=0.06, seconds=12.0)
 _HOPELESS = 1.08
+_DIVIDING = 0.6
+"""The part of the time for few rows at a time; the rest is for arenas with all of them."""
 _MOST_TIMED = 3
 """Arenas that are timed for one number of rows: those that hold the least."""
 _MIB = 1 << 20
@@ -91,13 +93,16 @@ class _Choice:
             most = max(self._own) / _MIB
             return self._kept(None, f"they are {most:.1f} MiB, too little to be worth a change")
         whole = self._undivided()
-        for rows in (*([] if whole else fewer_rows(self._cases[-1])), None):
-            if time.perf_counter() >= self._ends:
-                return self._kept(None, "there was no time left to measure others")
-            way = self._best(rows)
-            if way is not None:
-                return self._kept(way, whole)
-        return self._kept(None, "every other way holds more, or is slower")
+        if whole is None:
+            left = self._ends - time.perf_counter()
+            until = self._ends - (1 - _DIVIDING) * left
+            for rows in fewer_rows(self._cases[-1]):
+                if time.perf_counter() < until and (way := self._best(rows)) is not None:
+                    return self._kept(way, None)
+        if time.perf_counter() >= self._ends:
+            return self._kept(None, "there was no time left to measure others")
+        way = self._best(None)
+        return self._kept(way, whole if way else "every other way holds more, or is slower")
 
     def _undivided(self) -> str | None:
         """Why a batch is only run as a whole; None: it can be divided."""
@@ -120,32 +125,35 @@ class _Choice:
         """The way that is kept of those with so many rows at a time."""
         parts = [first_rows(case, rows) for case in self._cases]
         known = {way.name: way for way in ways(rows, self._planned(parts[-1]))}
+        # Whether so few rows slow it down is told without any arena, and before these are measured.
+        plain = next((way for way in known.values() if way.memory.arena is None), None)
+        alone = self._timed(plain) if plain and self._asked == "auto" else []
+        if plain and alone and not quick(alone):
+            self._note(plain, [], alone, kept=False)
+            return None
         figures = dict(self._held(known.values(), parts))
         order = ranked(figures, self._own)
-        # Whether the rows slow it down, or the arena, is told by the rows alone.
-        plain = next((way for way in known.values() if way.memory.arena is None), None)
-        alone: list[float] = []
+        if plain and plain.name in order[_MOST_TIMED:]:
+            order = [*order[: _MOST_TIMED - 1], plain.name]
         for name in order[:_MOST_TIMED]:
-            beside = [plain] if plain and not alone and plain.name != name and self._asked == "auto" else []
-            ratios = self._timed([known[name], *beside])
-            if self._accepted(known[name], figures[name], ratios[name]):
-                return known[name]
-            if beside and plain:
-                alone = ratios[plain.name]
-            if (alone and not quick(alone)) or time.perf_counter() >= self._ends:
-                return None
-        if plain and alone and plain.name in order and self._accepted(plain, figures[plain.name], alone):
-            return plain
+            way = known[name]
+            if self._accepted(way, figures[name], alone if alone and way is plain else self._timed(way)):
+                return way
+            if time.perf_counter() >= self._ends:
+                break
         return None
 
     def _accepted(self, way: Way, figures: Sequence[int], ratios: Sequence[float]) -> bool:
         """Whether a way that was timed is kept; the report gets a line of it."""
-        slow = self._asked != "least" and not quick(ratios)
+        kept = self._asked == "least" or quick(ratios)
+        agrees = not kept or self._agrees(way)
+        self._note(
+            way, figures, ratios, kept=kept and agrees, why="" if agrees else "its answers are not the default's; "
+        )
+        return kept and agrees
+
+    def _note(self, way: Way, figures: Sequence[int], ratios: Sequence[float], *, kept: bool, why: str = "") -> None:
         limit = f"{SLOWER} is allowed" if self._asked == "auto" else "the least was asked for"
-        reason = f"{max(ratios):.3f} of the default's latency; {limit}"
-        kept = not slow
-        if kept and not self._agrees(way):
-            kept, reason = False, "its answers are not the default's"
         self._tried.append(
             Holding(
                 name=way.name,
@@ -154,10 +162,9 @@ class _Choice:
                 held_bytes=list(figures),
                 ratios=list(reversed(ratios)),
                 outcome="kept" if kept else "refused",
-                reason=reason,
+                reason=f"{why}{max(ratios):.3f} of the default's latency; {limit}",
             )
         )
-        return kept
 
     def _held(self, found: Iterable[Way], parts: Sequence[Feed]) -> Iterator[tuple[str, list[int]]]:
         """By name of a way what it holds in each case; cases of equal parts are measured once."""
@@ -173,33 +180,27 @@ class _Choice:
                 continue
             yield way.name, [known[str(shapes_of(part))] for part in parts]
 
-    def _timed(self, found: Sequence[Way]) -> dict[str, list[float]]:
+    def _timed(self, way: Way) -> list[float]:
         """Latency through the default's, in each case, the largest first; no further case for who is too slow."""
-        engines = {DEFAULT: self._default} | {way.name: self._engine(way.memory) for way in found}
-        ratios: dict[str, list[float]] = {way.name: [] for way in found}
+        engines = {DEFAULT: self._default, way.name: self._engine(way.memory)}
+        ratios: list[float] = []
         for case in reversed(self._cases):
-            left = [name for name in ratios if quick(ratios[name]) or self._asked == "least"]
-            if not left:
+            if not quick(ratios) and self._asked != "least":
                 break
             plan = timing.Plan(
                 TIMING.rounds,
                 TIMING.least,
                 slice_seconds=TIMING.slice_seconds,
-                seconds=min(TIMING.seconds, max(self._ends - time.perf_counter(), 1.0) / 2),
+                seconds=min(TIMING.seconds, max(self._ends - time.perf_counter(), 1.0) / 3),
             )
             rounds = timing.compare(
-                {name: engines[name] for name in (DEFAULT, *left)},
+                engines,
                 [case],
                 plan=plan,
                 seed=self._seed,
-                stop=lambda seen: all(
-                    selection.hopeless(times, seen[DEFAULT], worst=_HOPELESS)
-                    for name, times in seen.items()
-                    if name != DEFAULT
-                ),
+                stop=lambda seen: selection.hopeless(seen[way.name], seen[DEFAULT], worst=_HOPELESS),
             )
-            for name in left:
-                ratios[name].append(selection.ratio(rounds[name], rounds[DEFAULT]).median)
+            ratios.append(selection.ratio(rounds[way.name], rounds[DEFAULT]).median)
         return ratios
 
     def _engine(self, memory: Memory) -> Engine:

@@ -90,7 +90,7 @@ class Holding(_Part):
         name: of the arena, and rows at a time.
         arena: its settings, as the model's property has them; None: onnxruntime's own.
         rows: that are run at once; None: all.
-        held_bytes: what the arena held of activations, in each case.
+        held_bytes: what the arena held of activations, in each case; none where the rows alone were too slow.
         ratios: latency through the default's, in each case; fewer, where it was too slow in the largest.
         outcome, reason: what became of it, and why.
     """
