@@ -98,6 +98,7 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 .PHONY: bench-memory
 bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 30 minutes)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
+	$(BIN)/python -m benchmarks.memory.run tiers
 
 .PHONY: lock
 lock: install ## Pin all dependencies anew

@@ -16,6 +16,7 @@ from benchmarks.memory.case import Effort, measured
 from benchmarks.memory.forms import made
 from benchmarks.memory.lifetimes import random_lifetimes
 from benchmarks.memory.records import Case, Planning, Results
+from benchmarks.memory.tiers import tiers
 from benchmarks.records import Origin
 from benchmarks.serving.report import machine
 
@@ -38,6 +39,7 @@ Begin with:
   python -m benchmarks.memory.run compare --quick                    a minute, to see that all works
   python -m benchmarks.memory.run compare                            the figures; about 30 minutes on 2 cores
   python -m benchmarks.memory.run compare --only unet --batch 16     a part; the others stay as they were
+  python -m benchmarks.memory.run tiers                              models with less memory than they are large
 
 Figures of a machine that does other things meanwhile are worth nothing: leave it alone.
 """
@@ -46,6 +48,9 @@ Figures of a machine that does other things meanwhile are worth nothing: leave i
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """The group of all commands."""
+
+
+main.add_command(tiers)
 
 
 @main.command()
