@@ -99,6 +99,8 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 30 minutes)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
 	$(BIN)/python -m benchmarks.memory.run tiers
+	$(BIN)/python -m benchmarks.memory.run pauses
+	$(BIN)/python -m benchmarks.memory.run buffers
 
 .PHONY: lock
 lock: install ## Pin all dependencies anew

@@ -12,9 +12,11 @@ import click
 from benchmarks.graph.families import FAMILIES
 from benchmarks.graph.run import RESULTS, LeftOut, say
 from benchmarks.memory import report
+from benchmarks.memory.buffers import buffers
 from benchmarks.memory.case import Effort, measured
 from benchmarks.memory.forms import made
 from benchmarks.memory.lifetimes import random_lifetimes
+from benchmarks.memory.pausing import pauses
 from benchmarks.memory.records import Case, Planning, Results
 from benchmarks.memory.tiers import tiers
 from benchmarks.records import Origin
@@ -40,6 +42,7 @@ Begin with:
   python -m benchmarks.memory.run compare                            the figures; about 30 minutes on 2 cores
   python -m benchmarks.memory.run compare --only unet --batch 16     a part; the others stay as they were
   python -m benchmarks.memory.run tiers                              models with less memory than they are large
+  python -m benchmarks.memory.run pauses | buffers                   the collector under load; large bodies
 
 Figures of a machine that does other things meanwhile are worth nothing: leave it alone.
 """
@@ -50,6 +53,8 @@ def main() -> None:
     """The group of all commands."""
 
 
+main.add_command(buffers)
+main.add_command(pauses)
 main.add_command(tiers)
 
 

@@ -242,20 +242,20 @@ async def test_a_message_that_does_not_fit_ends_its_call_and_no_other(
 async def test_workers_share_one_budget(
     start_server: Callable[..., Any], models: Any, weights: np.ndarray[Any, Any]
 ) -> None:
-    arguments = ("--memory-budget", "23MiB", "--drain-delay", 0, "--workers", 2)
+    arguments = ("--memory-budget", "64MiB", "--drain-delay", 0, "--workers", 2)
     server = start_server(models.digits(), *arguments).wait_ready()
     async with asyncio.timeout(60), aiohttp.ClientSession(server.url) as client:
-        senders: list[Sender] = []
         # The kernel chooses the worker; whichever it is, what the other one holds counts as well.
-        for number in range(12):
-            senders.append(await Sender.begin(server.port, Body(number + 1, weights)))
-        await until(lambda: _shed(client, 7))
-        await until(lambda: _holds(client, 5 * 4 * MIB))
+        senders = [await Sender.begin(server.port, Body(number + 1, weights)) for number in range(24)]
+
+        async def all_told() -> bool:
+            shed = await metric(client, "openclaw_requests_shed_total", reason="memory")
+            return await buffers(client) == (len(senders) - shed) * 4 * MIB
+
+        await until(all_told)
+        assert 4 * MIB <= await buffers(client) <= 64 * MIB
+        assert await metric(client, "openclaw_memory_budget_bytes") == 64 * MIB
         for sender in senders:
             await sender.close()
         await until(lambda: _holds(client, 0))
     assert server.stop() == 0
-
-
-async def _shed(client: aiohttp.ClientSession, count: int) -> bool:
-    return await metric(client, "openclaw_requests_shed_total", reason="memory") >= count

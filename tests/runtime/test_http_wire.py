@@ -420,6 +420,30 @@ async def test_a_large_body_that_does_not_go_on_is_given_up() -> None:
         assert await client.ended()
 
 
+async def test_a_large_body_behind_the_last_answer_takes_no_memory() -> None:
+    memory = OneAtATime()
+    async with serving(Echo(), limits=Limits(linger=0.05), memory=memory) as site:
+        client = await site.connect()
+        client.writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + large("/never")[:1000])
+        assert (await client.said())["path"] == "/last"
+        await until(lambda: memory.pool.kept == memory.pool.account.used())
+        assert await client.ended()
+
+
+async def test_a_large_body_may_not_drip_for_ever() -> None:
+    """Its memory is kept from others meanwhile."""
+    async with serving(Echo(), limits=Limits(body_timeout=0.3, least_rate=2**20, linger=0.05)) as site:
+        client, other = await site.connect(), await site.connect()
+        client.writer.write(large("/x")[:1000])
+        other.writer.write(large("/y")[:1000])
+        answer = asyncio.ensure_future(client.answer())
+        while not answer.done():
+            client.writer.write(b"drip")
+            await asyncio.wait([answer], timeout=0.02)
+        status, _, said = await answer
+        assert (status, "body did not arrive" in said.decode()) == (408, True)
+
+
 async def test_a_large_body_that_is_cut_off_ends_its_connection_alone() -> None:
     echo = Echo()
     async with serving(echo) as site:

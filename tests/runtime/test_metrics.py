@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from openclaw.errors import OverBudget
 from openclaw.memory.accounting import Account, Level, State
 from openclaw.serving import families
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.exposition import Exposition
 from openclaw.serving.recording import MAX_PENDING, ServingMetrics
+from openclaw.serving.telemetry import Telemetry
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -213,6 +215,40 @@ def test_a_scrape_adds_up_all_processes_and_keeps_the_counts_of_one_that_was_kil
     assert value(counters, "openclaw_requests_total", **labels) == 19
     assert value(counters, "openclaw_requests_in_flight", model="digits") == 1
     assert value(counters, "openclaw_inference_latency_seconds_count", model="digits") == 19
+
+
+def test_a_process_that_was_taken_for_dead_counts_no_more_into_its_successors_slot() -> None:
+    counters = SharedCounters()
+    late = ServingMetrics(counters)
+    answer(late, times=5)
+    late.publish()
+    counters.slot(0).leave()
+    successor = ServingMetrics(counters)
+    answer(successor, times=2)
+    successor.publish()
+    answer(late, times=100)
+    late.publish()
+    labels = {"model": "digits", "version": "1", "protocol": "rest", "code": "200"}
+    assert value(counters, "openclaw_requests_total", **labels) == 7
+
+
+def test_what_processes_have_taken_is_told_to_the_others_and_forgotten_with_them() -> None:
+    counters = SharedCounters(slots=2)
+    first, second = (Telemetry(counters, slot=slot) for slot in range(2))
+    assert first.ledger is not None
+    assert second.ledger is not None
+    one, two = Account(1000, ledger=first.ledger), Account(1000, ledger=second.ledger)
+    claim = one.take(700, level=Level.OBJECTS)
+    assert two.free == 300
+    with pytest.raises(OverBudget):
+        two.take(301, level=Level.OBJECTS)
+    claim.release()
+    assert two.free == 300  # until the first one looks
+    assert one.used() == 0
+    assert two.free == 1000
+    one.take(700, level=Level.OBJECTS)
+    counters.slot(0).leave()
+    assert two.free == 1000
 
 
 def test_a_full_slot_serves_on_and_keeps_what_it_has(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import shared_memory
 
-from openclaw.errors import InvalidRequest, RequestTooLarge
+from openclaw.errors import InvalidRequest, OverBudget, RequestTooLarge
 from openclaw.execute.session import Model
+from openclaw.memory.accounting import Account, Level, State
+from openclaw.memory.pool.objects import ObjectPool
 from openclaw.serving.protocol import InferResponse, Tensor, bind, decode_request, encode_response
 from openclaw.serving.sharedmemory import FOLDER, Regions
 
@@ -262,3 +264,25 @@ def test_any_registration_is_refused_or_lies_in_the_object(key: Any, offset: Any
         assert bytes(window.read()) == bytes(range(16))[offset : offset + size]
     finally:
         path.unlink()
+
+
+def test_regions_and_what_is_read_of_them_are_on_the_account(make: Callable[[bytes], str]) -> None:
+    size = 128 * 1024
+    account = Account(2 * size)
+    regions = Regions(max_bytes=LIMIT, pool=ObjectPool(account))
+    regions.register("one", key=make(bytes(size)), byte_size=size)
+    assert account.used(Level.SHARED) == size
+    with pytest.raises(OverBudget):
+        regions.register("two", key=make(bytes(size + 1)), byte_size=size + 1)
+    assert [region["name"] for region in regions.status()] == ["one"]
+    window = regions.window("one", offset=0, size=size, where="input x")
+    data = np.frombuffer(window.read(), np.uint8)
+    assert account.used(Level.OBJECTS, state=State.USED) == size
+    with pytest.raises(OverBudget):
+        window.read()
+    del data, window
+    regions.unregister("one")
+    gc.collect()
+    assert account.used(Level.SHARED) == 0
+    regions.register("two", key=make(bytes(size + 1)), byte_size=size + 1)
+    assert account.used() == size + 1

@@ -116,7 +116,9 @@ MEMORY = Family(
     "Memory by pool, over all processes; rss counts pages that they share once for each.",
     ("pool", "model", "state"),
 )
-MEMORY_BUDGET = Family("openclaw_memory_budget_bytes", "sum", "What may be taken of all pools but rss.", ())
+MEMORY_BUDGET = Family(
+    "openclaw_memory_budget_bytes", "max", "What all processes together may take of all pools but rss.", ()
+)
 GC_PAUSE = Family(
     "openclaw_gc_pause_seconds", "pauses", "Pauses of Python's cyclic garbage collector.", ("generation",)
 )

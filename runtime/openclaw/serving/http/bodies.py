@@ -50,11 +50,16 @@ class Body:
     Args:
         take: gives memory for so many bytes; raises OverBudget.
         size: that is expected; more makes it grow.
+        began: the loop's time.
+
+    Attributes:
+        filled: bytes that are there.
     """
 
-    __slots__ = ("_buffer", "_take", "filled")
+    __slots__ = ("_buffer", "_take", "began", "filled")
 
-    def __init__(self, take: Callable[[int], Buffer], size: int) -> None:
+    def __init__(self, take: Callable[[int], Buffer], size: int, *, began: float) -> None:
+        self.began = began
         self._take = take
         self._buffer = take(size)
         self.filled = 0

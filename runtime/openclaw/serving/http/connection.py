@@ -121,11 +121,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _goes_on(self, begins: bool) -> None:
         """A request has not come to its end: minds its size and its time."""
+        if self._closing:  # the answer before it has ended the connection
+            self._body = None
+            return
         if not self._fed:
             # It begins behind the end of another one.
             self._fed, begins = 1, True
         if not self._reading_head:
-            self.deadline = self._server.now + self._limits.body_timeout
+            self.deadline = self._body_due()
         elif self._fed > self._limits.max_head_bytes:
             self._refuse(refusals.too_large_head(self._limits))
         elif begins:
@@ -225,7 +228,7 @@ class HttpConnection(asyncio.Protocol):
     def _room(self, size: int) -> Body:
         """Memory for a body before it is read."""
         try:
-            return Body(partial(self._server.memory.take, self._request), size)
+            return Body(partial(self._server.memory.take, self._request), size, began=self._server.now)
         except OverBudget as error:
             raise RefusedError(self._server.memory.refuse(self._request, error)) from error
 
@@ -237,9 +240,16 @@ class HttpConnection(asyncio.Protocol):
         except OverBudget as error:
             raise RefusedError(self._server.memory.refuse(self._request, error)) from error
 
+    def _body_due(self) -> float:
+        """When its next bytes must be there: memory that waits is others' loss, so a large one may not drip."""
+        limits, due = self._limits, self._server.now + self._limits.body_timeout
+        if self._body is None:
+            return due
+        return min(due, self._body.began + limits.body_timeout + self._body.filled / limits.least_rate)
+
     def _received(self) -> None:
         """Bytes of a large body arrived behind the parser's back."""
-        self.deadline = self._server.now + self._limits.body_timeout
+        self.deadline = self._body_due()
         if self._body is not None and self._body.whole:
             # The old one still waits for them.
             self._parser = httptools.HttpRequestParser(self)

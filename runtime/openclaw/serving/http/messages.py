@@ -145,6 +145,8 @@ class Limits:
     max_connections: int = 10_000
     head_timeout: float = 10.0
     body_timeout: float = 30.0
+    least_rate: float = 64 * 1024
+    """Bytes a second of a large body, on average and after ``body_timeout``: what it will need is kept for it."""
     keep_alive: float = 75.0
     write_timeout: float = 60.0
     linger: float = 2.0
