@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,23 @@ from openclaw.memory.properties import ARENA, ROWS, Memory
 from openclaw.optimizer import candidates
 from openclaw.optimizer.measuring.engine import Answer, open_engine
 from openclaw.optimizer.measuring.feeds import Inputs
+from openclaw.optimizer.memory import choosing
 from openclaw.optimizer.memory.cases import cases, fewer_rows, first_rows
 from openclaw.optimizer.memory.choosing import Chosen, choose
 from openclaw.optimizer.optimize import optimize
 from optimizer import models
 
-SIDE = 48
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times so little that a test ends soon; no outcome hangs on it."""
+    monkeypatch.setattr(choosing, "TIMING", replace(choosing.TIMING, rounds=3, least=3, slice_seconds=0.001))
 
 
 def chain(*, last: Sequence[Any] = (), rows: object = "N") -> onnx.ModelProto:
-    """Convolutions that make half a megabyte a row each."""
+    """Convolutions that make 200 kB a row each."""
     nodes = [
         helper.make_node("Conv", ["x", "v"], ["a"], pads=[1] * 4),
         helper.make_node("Relu", ["a"], ["b"]),
@@ -39,9 +47,9 @@ def chain(*, last: Sequence[Any] = (), rows: object = "N") -> onnx.ModelProto:
         helper.make_node("Conv", ["d", "w"], ["e"], pads=[1] * 4),
         *(last or [helper.make_node("ReduceMean", ["e"], ["y"], axes=[2, 3], keepdims=0)]),
     ]
-    weights = [models.weight("v", 64, 3, 3, 3), models.weight("w", 64, 64, 3, 3)]
+    weights = [models.weight("v", 48, 3, 3, 3), models.weight("w", 48, 48, 3, 3)]
     inputs = [models.tensor("x", rows, 3, SIDE, SIDE)]
-    return models.made(nodes, inputs, [models.tensor("y", rows, 64)], weights=weights)
+    return models.made(nodes, inputs, [models.tensor("y", rows, 48)], weights=weights)
 
 
 def mixing() -> onnx.ModelProto:
@@ -100,9 +108,9 @@ def test_a_batch_is_not_divided_where_rows_depend_on_each_other(tmp_path: Path) 
 
 
 def test_a_batch_is_not_divided_where_its_size_is_fixed(tmp_path: Path) -> None:
-    found = chosen(chain(rows=4), tmp_path, asked="least", batches=(4,))
+    found = chosen(chain(rows=16), tmp_path, asked="least", batches=(16,))
     assert found.memory.rows is None
-    assert "the first dimension of input 'x' is not free: [4, 3, 48, 48]" in found.report.verdict
+    assert "the first dimension of input 'x' is not free: [16, 3, 32, 32]" in found.report.verdict
 
 
 def test_a_model_that_needs_little_is_left_as_it_is(tmp_path: Path) -> None:
