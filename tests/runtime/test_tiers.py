@@ -188,6 +188,17 @@ async def test_a_model_that_is_lost_is_told_and_others_are_served(
         await client.check(number)
 
 
+def constant(folder: Path, size: int) -> Path:
+    """A model with so many bytes of weights that are in a node, and so cannot be mapped."""
+    values = numpy_helper.from_array(np.zeros(size // 4, np.float32))
+    nodes = [helper.make_node("Constant", [], ["w"], value=values), helper.make_node("Gather", ["w", "i"], ["y"])]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(np.zeros(1, np.int64), "i")])
+    path = folder / "constant.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def written(folder: Path, models: list[Path], *, pinned: set[int], **server: Any) -> Path:
     """A configuration file for these models."""
     sections = [
@@ -218,16 +229,20 @@ async def test_pinned_models_that_the_budget_is_too_small_for_are_refused_with_t
     assert json.loads((tmp_path / "termination.log").read_text())["reason"] == "OutOfMemory"
 
 
+async def test_a_model_that_pinned_ones_leave_no_room_for_is_told_at_start(
+    start_server: Start, many: list[Path], tmp_path: Path
+) -> None:
+    solid = constant(tmp_path, 20 * MIB)
+    file = written(tmp_path, [solid, *many[:2]], pinned={1, 2}, memoryBudgetBytes=BUDGET)
+    server = start_server("--config", file)
+    assert await asyncio.to_thread(server.wait) == 78
+    assert re.search(r"takes at least 3\d,\d+,\d+ bytes of memory, and the budget is 33,554,432", server.log)
+
+
 async def test_a_budget_too_small_for_what_cannot_be_mapped_is_refused_with_the_number(
     start_server: Start, tmp_path: Path
 ) -> None:
-    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(np.zeros(5 * MIB, np.float32)))
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([constant, helper.make_node("Gather", ["w", "i"], ["y"])], "g", [x], [y], [
-        numpy_helper.from_array(np.zeros(1, np.int64), "i")
-    ])  # fmt: skip
-    path = tmp_path / "constant.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    path = constant(tmp_path, 20 * MIB)
     server = start_server(path, "--memory-budget", "16MiB")
     assert await asyncio.to_thread(server.wait) == 78
     assert "model 'constant' takes at least 20,97" in server.log

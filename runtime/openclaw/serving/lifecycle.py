@@ -101,6 +101,7 @@ async def _bring_up_all(
             await repository.measure_hop()
         repository.put(loaded)
         await residence.settle()
+    residence.check()
     return True
 
 

@@ -81,6 +81,11 @@ class Loader:
         """Bytes that models and requests may take now, by the setting and by what the kernel grants; None: no bound."""
         return budget_of(self._config.server.memory_budget_bytes, read_grant().memory_bytes)
 
+    @property
+    def asked(self) -> bool:
+        """Whether there is a budget because the user asked for one."""
+        return self._config.server.memory_budget_bytes is not None
+
     async def find(self, model: ModelConfig) -> Found:
         """The model's file, brought here if it is not; raises StartupError."""
         path = await fetch_model(model, self._cache_dir)
@@ -106,19 +111,23 @@ class Loader:
             return self.open(model, found, Tier.PACKED)
         wanted = Resident(model.name, packed=found.size.all, mapped=found.size.mapped)
         place = placing(wanted, (), budget=for_weights(budget), now=0.0)
-        if not isinstance(place, Placing):
+        if isinstance(place, Placing):
+            return self.open_as_it_fits(model, found, place.tier)
+        if self.asked:
             raise too_small(model.name, place.needed, budget=budget)
-        return self.open_as_it_fits(model, found, place.tier)
+        return self.open(model, found, Tier.PACKED)  # what is kept for other things is a guess
 
     def _size(self, model: ModelConfig, path: Path) -> Size:
-        file = self._file(model, path)
         if self.budget() is None:
-            return Size(0, file.stat().st_size)
+            return Size(0, path.stat().st_size)
+        file = self._file(model, path)
         try:
             weights = read_weights(file)
         except (OSError, MalformedError):
             return Size(0, path.stat().st_size)  # loading it finds the words
-        mappable = self._config.server.device in (None, "cpu") and named_by(file) == OWN
+        if self._config.server.device not in (None, "cpu"):
+            return Size(0, 0)  # its weights are in the device's memory
+        mappable = named_by(file) == OWN
         return Size(weights.large, weights.small) if mappable else Size(0, weights.large + weights.small)
 
     def open_as_it_fits(self, model: ModelConfig, found: Found, tier: Tier) -> Loaded:
@@ -154,11 +163,19 @@ class Loader:
             file = self._file(model, found.path)
             loaded = load_mapped(model, file, self._forms.form_of(file).path, threads=threads, warm=not again)
         elif again:
-            check_room(self._file(model, found.path), room_bytes())
-            loaded = reload(model, self._file(model, found.path), threads=threads, device=device)
+            file = self._file(model, found.path)
+            check_room(file, room_bytes())
+            loaded = reload(model, self._quickest(file, found.size), threads=threads, device=device)
         else:
             loaded = load(model, found.path, threads=threads, device=device)
         return replace(loaded, took=max(0, anonymous_bytes() - before))
+
+    def _quickest(self, file: Path, size: Size) -> Path:
+        """What packs in the least time: weights that need not be read into memory before they are laid out anew."""
+        try:
+            return self._forms.form_of(file).path if size.weights else file
+        except CannotMap:
+            return file
 
     def _file(self, model: ModelConfig, path: Path) -> Path:
         """The form that was prepared of it, where there is one."""
@@ -201,9 +218,11 @@ def load_local(config: ServerConfig, *, copies: int = 1) -> list[Loaded]:
         size = found.size
         wanted = Resident(model.name, packed=copies * size.all, mapped=size.mapped)
         place = placing(wanted, placed, budget=budget and for_weights(budget), now=0.0)
-        if not isinstance(place, Placing):
+        if not isinstance(place, Placing) and loader.asked:
             raise too_small(model.name, place.needed, budget=budget or 0)
-        placed.append(replace(wanted, tier=place.tier, pinned=True))
-        open_ = loader.open if budget is None else loader.open_as_it_fits
-        loaded.append(measured(open_(model, found, place.tier)))
+        tier = place.tier if isinstance(place, Placing) else Tier.PACKED
+        placed.append(replace(wanted, tier=tier, pinned=True))
+        trusted = budget is None or not isinstance(place, Placing)
+        open_ = loader.open if trusted else loader.open_as_it_fits
+        loaded.append(measured(open_(model, found, tier)))
     return loaded

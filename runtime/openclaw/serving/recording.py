@@ -153,8 +153,12 @@ class ServingMetrics:
             settle: brings it up to date.
         """
         self._accounts.append((account, settle))
-        if account.budget is not None:
-            self.cells[self.block(families.MEMORY_BUDGET)] = float(account.budget)
+        self.budget(account.budget)
+
+    def budget(self, budget: int | None) -> None:
+        """How much there may be on the account from now on."""
+        if budget is not None:
+            self.cells[self.block(families.MEMORY_BUDGET)] = float(budget)
 
     def _read_accounts(self) -> None:
         for account, settle in self._accounts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -17,7 +18,7 @@ from openclaw.config import ModelConfig
 from openclaw.errors import CannotMap, NotReady, OpenClawError, OutOfMemory, OverBudget, StartupError
 from openclaw.memory.accounting import Account, Claim, Level
 from openclaw.memory.budget import for_weights
-from openclaw.memory.tiers import Placing, Resident, Shortage, Tier, placing, promotion, reduction
+from openclaw.memory.tiers import Placing, Resident, Shortage, Tier, needed, placing, promotion, reduction
 from openclaw.memory.trimming import trim
 from openclaw.serving.loader import Found, Loader, too_small
 from openclaw.serving.loading import Loaded
@@ -45,6 +46,7 @@ class _Lodger:
     own: int
     mappable: bool
     packable: bool = True
+    uncounted: int = 0
     claim: Claim | None = None
     served: Served | None = None
     coming: asyncio.Task[None] | None = None
@@ -70,6 +72,7 @@ class _Lodger:
         if self.claim is not None:
             self.claim.release()
             self.claim = None
+            self.uncounted = 0
 
 
 class Residence:
@@ -91,6 +94,7 @@ class Residence:
         self._awaited: dict[str, _Lodger] = {}
         self._turn = asyncio.Lock()
         self._keys = count()
+        self._missing = 0
 
     async def bring_up(self, config: ModelConfig, *, beside: bool = True) -> Loaded:
         """Opens a model that is not served yet; :meth:`admit` is to follow.
@@ -105,14 +109,7 @@ class Residence:
         """
         lodger = self._lodger(config, await self._loader.find(config))
         async with self._turn:
-            place = self._place(lodger, protected=not (beside or config.pinned))
-            if isinstance(place, Placing):
-                await self._make_room(lodger, place)
-                tier = place.tier
-            elif beside or config.pinned or place.needed > place.left:
-                raise too_small(config.name, place.needed, budget=self._account.budget or 0)
-            else:
-                tier = Tier.MAPPED if lodger.mappable else Tier.PACKED
+            tier = await self._first_tier(lodger, drives_out=beside or config.pinned)
             # Without a bound, all that the configuration names is taken to fit, as ever.
             trust = self._account.budget is None and not beside
             open_ = self._loader.open if trust else self._loader.open_as_it_fits
@@ -126,6 +123,21 @@ class Residence:
             self._awaited[config.name].release()
         self._awaited[config.name] = lodger
         return loaded
+
+    async def _first_tier(self, lodger: _Lodger, *, drives_out: bool) -> Tier:
+        """Has room made for a model that is not served yet; without room, the tier that it is shown to work in."""
+        place = self._place(lodger, protected=not drives_out)
+        try:
+            if drives_out:
+                return (await self._room(lodger)).tier
+            if isinstance(place, Placing):
+                await self._make_room(lodger, place)
+                return place.tier
+        except OverBudget as error:
+            raise too_small(lodger.name, error.needed, budget=self._account.budget or 0) from error
+        if place.needed > place.left:
+            raise too_small(lodger.name, place.needed, budget=self._account.budget or 0)
+        return Tier.MAPPED if lodger.mappable else Tier.PACKED
 
     def admit(self, served: Served, loaded: Loaded) -> None:
         """Keeps a model from now on that was opened by :meth:`bring_up`, or before there was anybody to ask."""
@@ -152,6 +164,14 @@ class Residence:
                 if lodger.claim is None and lodger.tier is not Tier.EVICTED:
                     await self._evict(lodger, "there is no room for it")
 
+    def check(self) -> None:
+        """Raises OutOfMemory where the budget is too small for each of the models to answer."""
+        budget = self._for_weights()
+        sizes = {lodger.key: lodger.found.size.all for lodger in self._lodgers}
+        least = needed([replace(each, packed=min(each.packed, sizes[each.name])) for each in self._residents()])
+        if budget is not None and least > budget and self._loader.asked:
+            raise too_small(", ".join(lodger.name for lodger in self._lodgers), least, budget=self._account.budget or 0)
+
     async def tend(self) -> None:
         """Follows the memory that is granted, and packs models that have earned it, until cancelled."""
         while True:
@@ -163,21 +183,21 @@ class Residence:
                 log.warning("models stay as they are: %s", error)
 
     async def follow(self, budget: int | None) -> None:
-        """Goes by a budget from now on; where it is less than before, models give up what is too much."""
-        if budget == self._account.budget:
-            return
-        shown = "no bound" if budget is None else f"{budget:,} bytes"
-        log.info("the budget of memory is %s now", shown)
-        async with self._turn:
+        """Goes by a budget from now on; where models take more than that, some give up theirs."""
+        if budget != self._account.budget:
+            log.info("the budget of memory is %s now", "without bound" if budget is None else f"{budget:,} bytes")
             self._account.budget = budget
+            self._metrics.budget(budget)
+        async with self._turn:
             change = reduction(self._residents(), budget=self._for_weights())
             for lodger in self._lodgers:
                 if lodger.key in change.evict:
                     await self._evict(lodger, "there is less memory than before")
                 elif lodger.key in change.remap:
                     await self._open(lodger, Tier.MAPPED)
-        if change.missing:
+        if change.missing > self._missing:
             log.warning("models take %s bytes more than the budget, and none can be evicted", f"{change.missing:,}")
+        self._missing = change.missing
 
     async def bring_back(self, lodger: _Lodger) -> None:
         """Opens a model again that was evicted; who comes while that goes on waits for the same. Raises NotReady."""
@@ -194,6 +214,7 @@ class Residence:
                 if lodger in self._lodgers and lodger.tier is Tier.EVICTED:
                     await self._reopen(lodger)
         except (StartupError, CannotMap, OverBudget) as error:
+            lodger.release()
             if isinstance(error, StartupError):
                 metrics.load_failed(error.reason)
             log.error("%s cannot be brought back: %s", lodger.name, error)
@@ -205,6 +226,7 @@ class Residence:
     async def _reopen(self, lodger: _Lodger) -> None:
         if not lodger.found.path.exists():
             lodger.found = await self._loader.find(lodger.config)
+        lodger.mappable = bool(lodger.found.size.weights)  # the disk may have had no room last time
         place = await self._room(lodger)
         try:
             await self._open(lodger, place.tier)
@@ -214,7 +236,10 @@ class Residence:
                 raise
             log.warning("%s cannot be %s: %s", lodger.name, place.tier, error)
             lodger.mappable = place.tier is Tier.PACKED
-            await self._room(lodger)
+            try:
+                await self._room(lodger)
+            except OverBudget as shortage:
+                raise error from shortage
             await self._open(lodger, Tier.MAPPED if lodger.mappable else Tier.PACKED)
 
     async def _room(self, lodger: _Lodger) -> Placing:
@@ -222,15 +247,15 @@ class Residence:
         until = time.monotonic() + self._patience
         while True:
             place = self._place(lodger)
-            try:
-                if isinstance(place, Placing):
+            if isinstance(place, Shortage) and not place.passing:
+                raise OverBudget(place.needed, free=max(0, place.left))
+            if isinstance(place, Placing):
+                # Without success, the buffers of requests have it for now.
+                with suppress(OverBudget):
                     await self._make_room(lodger, place)
                     return place
-                if not place.passing:
-                    raise OverBudget(place.needed, free=max(0, place.left))
-            except OverBudget:
-                if time.monotonic() > until:
-                    raise
+            if time.monotonic() > until:
+                raise OverBudget(self._resident(lodger).packed, free=self._account.free)
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _make_room(self, lodger: _Lodger, place: Placing) -> None:
@@ -292,22 +317,32 @@ class Residence:
         return min(for_weights(budget), budget - others)
 
     def _resident(self, lodger: _Lodger) -> Resident:
-        served, pinned = lodger.served, lodger.config.pinned
-        mapped = None
-        if lodger.mappable:
-            # Pages of a model that is larger than all memory are the kernel's affair: it keeps as many as it can.
-            whole = lodger.own + lodger.found.size.weights
-            budget = self._for_weights()
-            mapped = whole if budget is None or whole <= budget - self._pinned(lodger) else lodger.own
+        served, budget = lodger.served, self._for_weights()
+        # What could not come back stays.
+        pinned = lodger.config.pinned or (not lodger.mappable and budget is not None and lodger.packed > budget)
+        packed, mapped = lodger.packed, self._mapped(lodger) if lodger.mappable else None
+        if lodger.claim is not None:
+            # What was decided for it holds while it is open, whatever became of the others.
+            counted = lodger.claim.size + lodger.uncounted
+            if lodger.tier is Tier.MAPPED:
+                mapped = counted
+            elif lodger.tier is Tier.PACKED:
+                packed = counted
         return Resident(
             lodger.key,
-            packed=lodger.packed,
+            packed=packed,
             mapped=mapped,
             tier=lodger.tier,
             last_used=served.last_used if served else 0.0,
             pinned=pinned,
             busy=served is not None and served.busy,
         )
+
+    def _mapped(self, lodger: _Lodger) -> int:
+        """Bytes that it takes mapped. Pages of one larger than all memory are the kernel's: it keeps what it can."""
+        whole, budget = lodger.own + lodger.found.size.weights, self._for_weights()
+        others = 0 if lodger.config.pinned else self._pinned(lodger)
+        return whole if budget is None or whole <= budget - others else lodger.own
 
     def _pinned(self, but: _Lodger) -> int:
         """Bytes that pinned models take."""
@@ -332,12 +367,13 @@ class Residence:
         """Counts what it was measured to take; where that is more than there is, what there is."""
         if lodger.claim is None:
             return
-        cost = self._resident(lodger).held
+        wanted = lodger.packed if lodger.tier is Tier.PACKED else self._mapped(lodger)
         try:
-            lodger.claim.resize(cost)
+            lodger.claim.resize(wanted)
         except OverBudget:
-            log.warning("%s takes %s bytes, more than were counted on", lodger.name, f"{cost:,}")
-            lodger.claim.resize(max(0, min(cost, lodger.claim.size + self._account.free)))
+            log.warning("%s takes %s bytes, more than were counted on", lodger.name, f"{wanted:,}")
+            lodger.claim.resize(max(0, min(wanted, lodger.claim.size + self._account.free)))
+        lodger.uncounted = wanted - lodger.claim.size
 
     def _show(self, lodger: _Lodger) -> None:
         self._metrics.model(lodger.name).tier(lodger.tier)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -12,7 +13,13 @@ def place_of(folder: Path, sha256: str) -> Path:
 
 
 def digest_of(model: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
+    """SHA-256 of a file, as 64 hexadecimal digits; of one that did not change since, it is known."""
+    told = model.stat()
+    return _digest(model, told.st_size, told.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(model: Path, _size: int, _modified: int, /) -> str:
     with model.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
