@@ -96,7 +96,7 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 30 minutes)
+bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 40 minutes)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
 	$(BIN)/python -m benchmarks.memory.run tiers
 	$(BIN)/python -m benchmarks.memory.run pauses

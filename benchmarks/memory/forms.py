@@ -20,8 +20,8 @@ from openclaw.optimizer.optimize import optimize
 
 Choice = tuple[Path, str]
 """A file, and what was chosen for its memory."""
-_SECONDS = 60.0
-"""That choosing may take, as in an optimization without a time limit."""
+_SECONDS = 150.0
+"""That choosing may take: more than an optimization has by default, which takes a smaller batch then."""
 
 
 @dataclass(slots=True)

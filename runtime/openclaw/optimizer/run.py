@@ -162,7 +162,7 @@ class Run:
         """The result in the memory that suits it."""
         self._watcher.now("measuring memory")
         now, limit = time.perf_counter(), self._options.time_limit
-        least = now + (60.0 if math.isinf(limit) else REMEMBERING * limit)
+        least = now + (120.0 if math.isinf(limit) else REMEMBERING * limit)
         ends = least if math.isinf(limit) else max(least, self._start + limit)
         inputs = feeds.Inputs.of(self._source.model, base.engine.signature)
         return with_memory(result, inputs, base.timed, options=self._options, threads=self._machine.threads, ends=ends)

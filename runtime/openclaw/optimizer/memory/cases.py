@@ -14,7 +14,7 @@ from openclaw.optimizer.measuring.engine import Engine
 from openclaw.optimizer.measuring.feeds import Inputs, random_feed
 from openclaw.optimizer.recipe import Feed
 
-RUNS = 30
+RUNS = 60
 """Of the batch: about as many as it takes to compare some ways."""
 _SHARE = 0.25
 """Of the memory that this process is granted: what a batch may take that is only made to be measured."""

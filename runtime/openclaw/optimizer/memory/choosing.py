@@ -193,15 +193,28 @@ class _Choice:
                 slice_seconds=TIMING.slice_seconds,
                 seconds=min(TIMING.seconds, max(self._ends - time.perf_counter(), 1.0) / 3),
             )
+            ratios.append(self._settled(way.name, engines, case=case, plan=plan))
+        return ratios
+
+    def _settled(self, name: str, engines: Mapping[str, Engine], *, case: Feed, plan: timing.Plan) -> float:
+        """The median ratio of the rounds; while they leave open whether it is slower, more are run, a few times."""
+        mine: list[float] = []
+        default: list[float] = []
+        for look in range(selection.LOOKS):
             rounds = timing.compare(
                 engines,
                 [case],
                 plan=plan,
-                seed=self._seed,
-                stop=lambda seen: selection.hopeless(seen[way.name], seen[DEFAULT], worst=_HOPELESS),
+                seed=self._seed + look,
+                stop=lambda seen: selection.hopeless(seen[name], seen[DEFAULT], worst=_HOPELESS),
             )
-            ratios.append(selection.ratio(rounds[way.name], rounds[DEFAULT]).median)
-        return ratios
+            mine += rounds[name]
+            default += rounds[DEFAULT]
+            ratio = selection.ratio(mine, default)
+            open_ = ratio.median > SLOWER >= ratio.lower and not selection.hopeless(mine, default, worst=_HOPELESS)
+            if not open_ or time.perf_counter() >= self._ends:
+                break
+        return ratio.median
 
     def _engine(self, memory: Memory) -> Engine:
         if memory.arena is None:

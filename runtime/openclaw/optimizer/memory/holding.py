@@ -12,8 +12,8 @@ from openclaw.memory.properties import Memory
 from openclaw.optimizer.measuring.engine import Engine, open_session
 from openclaw.optimizer.recipe import Feed
 
-_RUNS = 3
-"""With a pattern the second run is the first that uses it, and what it holds is known after the third."""
+_RUNS = 2
+"""With a pattern the second run is the first that uses it; what is held after it is held from then on."""
 
 
 def held(model: Path, feed: Feed, memory: Memory, *, threads: int) -> ArenaUse:
