@@ -20,7 +20,7 @@ import onnxruntime
 
 from openclaw.devices.providers import CPU_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER, TENSORRT_PROVIDER
 from openclaw.execute.plugins import plugged_in
-from openclaw.graph.properties import read_properties
+from openclaw.graph.properties import readable_properties
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,7 @@ def engine_of(properties: Mapping[str, str]) -> str:
 
 def named_by(path: Path) -> str:
     """The engine that a model file names; onnxruntime's own kernels where it names none, or cannot be read."""
-    try:
-        return engine_of(read_properties(path))
-    except OSError:
-        return OWN
+    return engine_of(readable_properties(path))
 
 
 @cache

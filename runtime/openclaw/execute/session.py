@@ -18,7 +18,7 @@ from openclaw.execute import engines
 from openclaw.execute.bound import Bound
 from openclaw.execute.running import runner
 from openclaw.graph import bfloat16
-from openclaw.graph.properties import read_properties
+from openclaw.graph.properties import readable_properties
 from openclaw.graph.signature import Signature, TensorSpec, read_signature
 from openclaw.memory.arena import Arena, arena_of
 from openclaw.memory.properties import Memory, memory_of
@@ -110,7 +110,7 @@ class Model:
             _check_fits(path, grant)
         source = source or path.name
         elsewhere = device if device and not device.on_cpu else None
-        said = _properties(path)
+        said = readable_properties(path)  # of what cannot be read, opening a session finds the words
         engine = engines.OWN if elsewhere or mapped else engines.usable(engines.engine_of(said), source=source)
         own = Memory() if elsewhere else memory or memory_of(said, source=source)
         try:
@@ -219,14 +219,6 @@ class Model:
 
 def _closed(*_: object) -> list[Array]:
     raise InferenceFailed("the model was closed")
-
-
-def _properties(path: Path) -> dict[str, str]:
-    """Those of a model file; none of one that cannot be read, which opening a session puts into words."""
-    try:
-        return read_properties(path)
-    except OSError:
-        return {}
 
 
 def _as_array(value: npt.ArrayLike, spec: TensorSpec) -> Array:

@@ -33,6 +33,14 @@ def read_properties(path: Path) -> dict[str, str]:
     return found
 
 
+def readable_properties(path: Path) -> dict[str, str]:
+    """The same; none of a file that cannot be read."""
+    try:
+        return read_properties(path)
+    except OSError:
+        return {}
+
+
 def _entry(data: bytes) -> dict[int, bytes]:
     message = BytesIO(data)
     return {field.number: message.read(field.size) for field in fields(message, len(data)) if field.kind == DELIMITED}

@@ -179,7 +179,7 @@ class Loader:
 
     def _file(self, model: ModelConfig, path: Path) -> Path:
         """The form that was prepared of it, where there is one."""
-        return form_of(Path(model.prepared), path) or path if model.prepared else path
+        return form_of(model.prepared, path) or path
 
     @property
     def _forms(self) -> MappedForms:

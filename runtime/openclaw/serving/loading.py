@@ -124,7 +124,7 @@ def _is_small(path: Path) -> bool:
 
 def _prepared(config: ModelConfig, path: Path, *, threads: int, device: str | None) -> Model | None:
     """The faster form of this very file; None where there is none, or none that can be served here."""
-    form = form_of(Path(config.prepared), path) if config.prepared else None
+    form = form_of(config.prepared, path)
     if form is None:
         return None
     try:

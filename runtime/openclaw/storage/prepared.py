@@ -24,9 +24,9 @@ def _digest(model: Path, _size: int, _modified: int, /) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def form_of(folder: Path, model: Path) -> Path | None:
-    """The form that was made of exactly this file; None where there is none."""
-    if not any(folder.glob("*.onnx")):
+def form_of(folder: str | Path | None, model: Path) -> Path | None:
+    """The form that was made of exactly this file; None where there is none, or no folder of forms."""
+    if folder is None or not any(Path(folder).glob("*.onnx")):
         return None
-    found = place_of(folder, digest_of(model))
+    found = place_of(Path(folder), digest_of(model))
     return found if found.is_file() else None
