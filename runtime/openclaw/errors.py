@@ -21,7 +21,7 @@
         |-- RequestTooLarge          413
         |-- UnsupportedEncoding      415
         |-- Overloaded               429 the queue is full, or too long for the deadline; has ``retry_after``
-        |-- InferenceFailed          500 the model failed on a valid request
+        |-- InferenceFailed          500 the model failed, for a reason that is not in the request
         |-- Unsupported              501 the protocol has it, this server does not
         |-- NotReady                 503 loading or draining
         |-- OverBudget               503 the memory that was granted is in use; has ``retry_after``

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 import openclaw
 from openclaw import ConfigInvalid, DeviceManager, DeviceUnavailable, ModelInvalid
@@ -192,6 +194,24 @@ def test_memory_of_tasks_that_have_not_loaded_yet_is_taken_too() -> None:
     reserved = {devices[0].key: [3 * GIB, 3 * GIB]}
     assert free_bytes(devices[0], reserved[devices[0].key]) == 2 * GIB
     assert choose(devices, Wish(), memory=3 * GIB, reserved=reserved).type == "CPU"
+
+
+def test_weights_that_lie_beside_a_model_count_as_memory_that_it_needs(tmp_path: Path) -> None:
+    path, weights = tmp_path / "outside.onnx", np.ones((512, 512), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "outside",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 512])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 512])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=1024)
+    needed = weights.nbytes + path.stat().st_size
+    assert needed < weights.nbytes + 10_000
+    placed = openclaw.load(path, device="auto")
+    assert placed.device is not None
+    assert placed.device.memory == needed
 
 
 def test_of_devices_that_are_alike_the_idle_one_is_taken() -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from openclaw.devices.backends import processor
 from openclaw.devices.device import Device
 from openclaw.devices.inventory import read_devices
+from openclaw.devices.tree import Machine
 from support.recorded import NAMES, laid_out, put
 
 GIB = 1 << 30
@@ -212,6 +214,74 @@ def test_rockchips_npu_tells_its_load_and_that_onnxruntime_cannot_use_it(tmp_pat
     put(root, "sys/class/devfreq/fdab0000.npu/device/power/runtime_status", b"active\n")
     put(root, "sys/kernel/debug/rknpu/load", b"NPU load:  Core0: 60%, Core1:  0%, Core2:  0%,\n")
     assert read_devices(root)[0].load == pytest.approx(0.2)
+
+
+def test_rockchips_npu_is_found_under_the_mainline_driver_too(tmp_path: Path) -> None:
+    npu, cpu = devices("rk3588-mainline", tmp_path)
+    assert facts(npu, "type", "vendor", "name", "driver", "address", "integrated", "provider") == {
+        "type": "NPU",
+        "vendor": "Rockchip",
+        "name": "NPU",
+        "driver": "rocket",
+        "address": "accel0",
+        "integrated": True,
+        "provider": None,
+    }
+    assert npu.memory == cpu.memory
+    assert "Rockchip's RKNN toolkit" in (npu.obstacle or "")
+
+
+def test_accelerators_that_onnxruntime_cannot_use_are_shown_with_what_they_run(tmp_path: Path) -> None:
+    gaudi, cloud, cpu = devices("gaudi-cloud-ai", tmp_path)
+    assert facts(gaudi, "type", "vendor", "name", "driver", "address", "memory", "integrated", "provider") == {
+        "type": "NPU",
+        "vendor": "Intel",
+        "name": "GAUDI2",
+        "driver": "habanalabs",
+        "address": "0000:33:00.0",
+        "memory": None,
+        "integrated": False,
+        "provider": None,
+    }
+    assert gaudi.obstacle == "onnxruntime has no execution provider for it; it runs models of PyTorch"
+    assert facts(cloud, "type", "vendor", "name", "driver", "address", "memory", "integrated", "provider") == {
+        "type": "NPU",
+        "vendor": "Qualcomm",
+        "name": "Cloud AI 100",
+        "driver": "qaic",
+        "address": "0000:9a:00.0",
+        "memory": None,
+        "integrated": False,
+        "provider": None,
+    }
+    assert "Qualcomm's Cloud AI SDK" in (cloud.obstacle or "")
+    assert cpu.name.startswith("Intel(R) Xeon(R) Gold 6338")
+
+
+def test_an_accelerator_that_is_not_in_the_container_says_so_beside_what_it_runs(tmp_path: Path) -> None:
+    root = laid_out("gaudi-cloud-ai", tmp_path)
+    (root / "dev/accel/accel0").unlink()
+    gaudi, cloud, _ = read_devices(root, installed=ALL)
+    assert (gaudi.obstacle or "").startswith("this process is not granted it: there is no /dev/accel/accel0; ")
+    assert "not granted" not in (cloud.obstacle or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "emulated"),
+    [
+        ("plain-vm", "aarch64", True),
+        ("plain-vm", "armv7l", True),
+        ("plain-vm", "x86_64", False),
+        ("rk3588", "aarch64", False),
+    ],
+)
+def test_a_cpu_that_is_emulated_is_not_called_what_the_machines_own_is(
+    tmp_path: Path, name: str, architecture: str, *, emulated: bool
+) -> None:
+    (cpu,) = processor.find(Machine(laid_out(name, tmp_path), architecture=architecture))
+    assert (cpu.name == f"{architecture}, emulated") == emulated
+    assert ("it is emulated: /proc/cpuinfo tells of another CPU" in cpu.notes) == emulated
+    assert cpu.vendor == ("ARM" if emulated or name == "rk3588" else "AMD")
 
 
 def test_coral_on_the_bus_and_as_a_stick(tmp_path: Path) -> None:

@@ -68,6 +68,16 @@ def test_an_example_in_python_runs(block: Block, demo: Demo, digits_server: int,
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("block", [block for block in blocks(*SHELLS) if "ask" in block.flags], ids=str)
+def test_commands_that_ask_a_server_are_answered(block: Block, digits_server: int) -> None:
+    script = block.text.replace("localhost:8080", f"127.0.0.1:{digits_server}")
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["name"] == "digits"
+
+
 def test_the_metadata_that_the_first_service_shows_is_what_a_server_answers(digits_server: int) -> None:
     page = REPOSITORY / "docs" / "first-service.md"
     shown = [line for block in blocks("console") if block.page == page for line in block.text.splitlines()]

@@ -212,6 +212,70 @@ def gelu(draw: Sketch, x: str) -> list[str] | None:
     return [draw.record(draw.add("Mul", y, draw.constant(0.5)), draw.shapes[x], like=x)]
 
 
+def silu(draw: Sketch, x: str) -> list[str] | None:
+    pair = [x, draw.add("Sigmoid", x)]
+    if draw.choose.flag():
+        pair.reverse()
+    return [draw.record(draw.add("Mul", *pair), draw.shapes[x], like=x)]
+
+
+def hard_swish(draw: Sketch, x: str) -> list[str] | None:
+    """From a HardSigmoid, or from a Clip, divided before or after the product."""
+    match draw.choose.of(["curve", "before", "after"]):
+        case "curve":
+            y = draw.add("Mul", x, draw.add("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+        case "before":
+            bounded = draw.add("Clip", draw.add("Add", x, draw.constant(3.0)), draw.constant(0.0), draw.constant(6.0))
+            y = draw.add("Mul", x, draw.add("Div", bounded, draw.constant(6.0)))
+        case _:
+            bounded = draw.add("Clip", draw.add("Add", x, draw.constant(3.0)), draw.constant(0.0), draw.constant(6.0))
+            y = draw.add("Div", draw.add("Mul", x, bounded), draw.constant(6.0))
+    return [draw.record(y, draw.shapes[x], like=x)]
+
+
+def where(draw: Sketch, x: str) -> list[str] | None:
+    """A choice that no rounding turns: by a constant mask, or by what is positive in an input of the same shape."""
+    shape = draw.shapes[x]
+    alike = [
+        name for name, other in draw.shapes.items() if other == shape and (name in draw.batched) == (x in draw.batched)
+    ]
+    given = [name for name in alike if name.startswith("x")]
+    if given and draw.choose.flag():
+        condition = draw.add("Greater", draw.choose.of(given), draw.constant(0.0))
+    else:
+        condition = draw.constant(draw.random.random(shape[-1:]) < 0.5, np.bool_)
+    parts = [x, draw.choose.of([draw.choose.of(alike), draw.constant(0.25)])]
+    if draw.choose.flag():
+        parts.reverse()
+    return [draw.record(draw.add("Where", condition, *parts), shape, like=x)]
+
+
+def cast(draw: Sketch, x: str) -> list[str] | None:
+    """To the type that is there, or to double precision and back, with or without work between."""
+    y = x
+    match draw.choose.of(["same", "back", "work"]):
+        case "back":
+            y = draw.add("Cast", y, to=onnx.TensorProto.DOUBLE)
+        case "work":
+            y = draw.add("Cast", y, to=onnx.TensorProto.DOUBLE)
+            y = draw.add("Mul", y, draw.constant(draw.choose.of([1.0, 0.5]), np.float64))
+    return [draw.record(draw.add("Cast", y, to=onnx.TensorProto.FLOAT), draw.shapes[x], like=x)]
+
+
+def resize(draw: Sketch, x: str) -> list[str] | None:
+    """An image twice as large, as networks for detection and segmentation have it."""
+    shape = draw.shapes[x]
+    if len(shape) != 4:
+        return None
+    how: dict[str, object] = {"mode": "nearest", "nearest_mode": "floor"}
+    if draw.choose.flag():
+        how = {"mode": "linear"}
+    region = draw.constant([]) if draw.opset < 13 else ""
+    scales = draw.constant([1.0, 1.0, 2.0, 2.0])
+    y = draw.add("Resize", x, region, scales, coordinate_transformation_mode="asymmetric", **how)
+    return [draw.record(y, (*shape[:2], 2 * shape[2], 2 * shape[3]), like=x)]
+
+
 def layer_norm(draw: Sketch, x: str) -> list[str] | None:
     shape = draw.shapes[x]
     if len(shape) < 2 or shape[-1] < 2:
@@ -257,9 +321,13 @@ def transpose(draw: Sketch, x: str) -> list[str] | None:
     if len(shape) < 3:
         return None
     axes = list(range(len(shape)))
-    order = [0, *draw.choose.of([axes[1:][::-1], [*axes[2:], 1], [axes[-1], *axes[1:-1]]])]
-    y = draw.add("Transpose", x, perm=order)
-    return [draw.record(y, [shape[axis] for axis in order], like=x)]
+    made = []
+    for _ in range(draw.choose.of([1, 1, 2, 3])):
+        order = [0, *draw.choose.of([axes[1:][::-1], [*axes[2:], 1], [axes[-1], *axes[1:-1]]])]
+        shape = [shape[axis] for axis in order]
+        x = draw.record(draw.add("Transpose", x, perm=order), shape, like=x)
+        made.append(x)
+    return made
 
 
 def reshape(draw: Sketch, x: str) -> list[str] | None:

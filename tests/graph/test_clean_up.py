@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from graph.building import Drawing
 from graph.oracle import assert_lossless, assert_same_answers, operators, optimized
+from optimizer import models
 
 
 def integers(draw: Drawing, *numbers: int) -> str:
@@ -152,6 +153,15 @@ def test_values_that_a_branch_reads_from_outside_stay() -> None:
     result = draw.add("If", chosen, then_branch=branch, else_branch=alternative)
     model = draw.model(result, draw.add("Exp", shared))
     assert_lossless(model)
+
+
+@pytest.mark.parametrize("model", [models.looping(), models.scanning()], ids=["Loop", "Scan"])
+def test_what_is_constant_in_the_body_of_a_loop_is_computed_ahead(model: onnx.ModelProto) -> None:
+    feeds = [{"x": np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)} for rows in (1, 3)]
+    found, counts = assert_lossless(model, feeds=feeds)
+    (body,) = [attribute.g for attribute in found.graph.node[0].attribute if attribute.name == "body"]
+    assert counts["constant-folding"] == 1
+    assert "twice" not in {name for node in body.node for name in node.output}
 
 
 def test_a_cycle_of_names_is_no_reason_to_crash() -> None:

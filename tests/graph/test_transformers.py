@@ -224,6 +224,22 @@ def test_a_sum_with_a_bias_is_normalized_at_once_and_handed_on() -> None:
     assert found == ["SkipLayerNormalization", "Add"]
 
 
+@pytest.mark.parametrize("sizes", [[1, "S", WIDTH], ["S", WIDTH]])
+@pytest.mark.parametrize("first", [True, False])
+def test_positions_that_are_added_to_the_whole_batch_are_normalized_with_it(sizes: list[object], first: bool) -> None:
+    draw = Drawing()
+    x, places = draw.input("x", ["N", "S", WIDTH]), draw.input("places", sizes)
+    total = draw.add("Add", *((places, x) if first else (x, draw.add("Add", places, draw.weight(WIDTH)))))
+    model = draw.model(draw.add("Add", normalized(draw, total, WIDTH), total))
+    shapes = ((2, 3), (1, 1), (3, 0), (0, 2))
+    feeds = [
+        {"x": random(batch, length, WIDTH), "places": random(*[1] * (len(sizes) - 2), length, WIDTH)}
+        for batch, length in shapes
+    ]
+    found, _ = assert_same(model, feeds)
+    assert found == ["SkipLayerNormalization", "Add"]
+
+
 def test_a_sum_that_widens_one_of_its_terms_is_not_taken_in() -> None:
     draw = Drawing()
     x, y = draw.input("x", ["N", "S", WIDTH]), draw.input("y", ["N", 1, WIDTH])

@@ -17,7 +17,6 @@ from openclaw.execute.session import Model
 from openclaw.serving.binding import bind
 from openclaw.serving.grpc.server import GrpcServer, Settings
 from openclaw.serving.inference import InferRequest, InferResponse, Tensor
-from openclaw.serving.tracing import TraceContext
 
 
 @dataclass
@@ -50,17 +49,15 @@ class OneModel:
         self.open.set()
         self.error: Exception | None = None
         self.deadlines: list[float | None] = []
-        self.traces: list[TraceContext | None] = []
         self.coming: list[asyncio.Future[InferResponse]] = []
         self.numbers = Numbers()
         self._model = model
         self._thread = ThreadPoolExecutor(1)
 
     def infer(
-        self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
+        self, request: InferRequest, *, deadline: float | None = None
     ) -> InferResponse | asyncio.Future[InferResponse]:
         self.deadlines.append(deadline)
-        self.traces.append(trace)
         arrays, wanted = bind(request, self.signature)
         if self.error is not None:
             raise self.error

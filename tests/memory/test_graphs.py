@@ -1,17 +1,17 @@
-"""Orders of execution that need less, plans of graphs, and plans kept for buckets of shapes."""
+"""Orders of execution that need less, and plans of graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.oracle import overlaps
 from openclaw.graph.lifetimes import Dataflow, Step
-from openclaw.memory.graphs import Buckets, plan_graph
-from openclaw.memory.scheduling import bound, by_branch, frugal, scheduled
+from openclaw.memory.graphs import plan_graph
+from openclaw.memory.numbered import Numbered
+from openclaw.memory.scheduling import by_branch, frugal, scheduled
 
 
 def branches(count: int, *, wide: int = 1000, narrow: int = 10) -> Dataflow:
@@ -47,10 +47,12 @@ def runs(flow: Dataflow, order: Sequence[int]) -> bool:
 
 @given(flows())
 def test_every_order_can_run_and_the_one_that_is_taken_needs_no_more(flow: Dataflow) -> None:
-    assert runs(flow, frugal(flow))
-    assert runs(flow, by_branch(flow))
-    assert runs(flow, scheduled(flow))
-    assert bound(flow, scheduled(flow)) <= bound(flow)
+    graph = Numbered(flow)
+    taken = scheduled(graph)
+    assert runs(flow, frugal(graph))
+    assert runs(flow, by_branch(graph))
+    assert runs(flow, taken)
+    assert graph.bound(taken) <= graph.bound(graph.own)
 
 
 @given(flows(), st.sampled_from([1, 64]))
@@ -63,9 +65,8 @@ def test_a_graphs_plan_is_a_plan_of_its_order(flow: Dataflow, alignment: int) ->
 
 
 def test_branches_run_one_after_the_other_where_that_needs_less() -> None:
-    flow = branches(4)
-    found = plan_graph(flow, alignment=1)
-    assert bound(flow) >= 4 * 1000
+    found = plan_graph(branches(4), alignment=1)
+    assert found.own_bound_bytes >= 4 * 1000
     assert found.rearranged
     assert found.plan.arena_bytes < 1100
 
@@ -81,36 +82,3 @@ def test_a_graph_of_thousands_of_nodes_in_a_row_is_no_recursion() -> None:
     steps = [Step((f"t{number}",), (f"t{number + 1}",)) for number in range(3_000)]
     flow = Dataflow(steps, {f"t{number}": 64 for number in range(3_001)})
     assert plan_graph(flow).plan.arena_bytes == 128
-
-
-def test_a_bucket_is_planned_once_and_the_oldest_is_forgotten() -> None:
-    asked: list[dict[str, tuple[int, ...]]] = []
-
-    def flow(shapes: Mapping[str, Sequence[int]]) -> Dataflow:
-        asked.append({name: tuple(shape) for name, shape in shapes.items()})
-        return branches(2, wide=100 * shapes["x"][0])
-
-    buckets = Buckets(flow, most=2, alignment=1)
-    one, four = buckets.plan({"x": (1, 3)}), buckets.plan({"x": (4, 3)})
-    assert one.plan.arena_bytes < four.plan.arena_bytes
-    assert buckets.plan({"x": [1, 3]}) is one
-    assert len(asked) == 2
-    buckets.plan({"x": (8, 3)})
-    assert buckets.plan({"x": (1, 3)}) is one
-    assert buckets.plan({"x": (4, 3)}) is not four
-    assert len(asked) == 4
-
-
-def test_a_bucket_that_cannot_be_planned_is_asked_for_again() -> None:
-    answers = iter([ValueError("no such shape"), branches(1)])
-
-    def flow(shapes: Mapping[str, Sequence[int]]) -> Dataflow:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    buckets = Buckets(flow)
-    with pytest.raises(ValueError, match="no such shape"):
-        buckets.plan({"x": (1,)})
-    assert buckets.plan({"x": (1,)}).plan.arena_bytes > 0

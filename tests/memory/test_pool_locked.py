@@ -22,12 +22,14 @@ KIB = 1024
 SIZE = 128 * KIB
 LIMITED = """
 import os, resource, sys
+from contextlib import suppress
 from openclaw.memory.accounting import Account, Level
 from openclaw.memory.pool.choice import VARIABLE, pool_of
 from openclaw.memory.pool.locked import LockedPool
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (int(sys.argv[1]), int(sys.argv[1])))
 if os.getuid() == 0:
-    os.setresuid(65534, 65534, 65534)  # root may lock whatever the limit
+    with suppress(OSError):  # root of a namespace that has nobody else is not the machine's
+        os.setresuid(65534, 65534, 65534)  # root may lock whatever the limit
 account = Account()
 pool = LockedPool(account)
 held = [pool.take(128 * 1024) for _ in range(4)]

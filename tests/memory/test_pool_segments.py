@@ -29,10 +29,34 @@ sys.stdin.read(1)
 """
 
 
-def racer(segment: Segment) -> subprocess.Popen[str]:
+TURNS = """
+import os, sys, time
+from openclaw.memory.pool.segments import Occupied, Segment
+part, turns = Segment(1, 64, descriptor=int(sys.argv[1])).part(0), int(sys.argv[2])
+mine = os.getpid().to_bytes(8, "little")
+print("there", flush=True)
+sys.stdin.read(1)
+taken, end = 0, time.monotonic() + 20
+while taken < turns and time.monotonic() < end:
+    try:
+        tenure = part.take()
+    except Occupied:
+        continue
+    tenure.memory[:8] = mine
+    found = bytes(tenure.memory[:8])
+    tenure.release()
+    if found != mine:
+        sys.exit(f"in turn {taken} the part held {found!r}")
+    taken += 1
+print(taken, flush=True)
+sys.stdin.read(1)
+"""
+
+
+def racer(segment: Segment, program: str = RACER, *arguments: str) -> subprocess.Popen[str]:
     descriptor = segment.descriptor
     return subprocess.Popen(
-        [sys.executable, "-c", RACER, str(descriptor)],
+        [sys.executable, "-c", program, str(descriptor), *arguments],
         pass_fds=(descriptor,),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -65,6 +89,28 @@ def test_of_two_processes_that_want_one_part_one_gets_it_and_the_other_is_told_w
     tenure = segment.part(1).take()
     assert bytes(tenure.memory[:4]) == b"mine"
     assert segment.part(1).owner == os.getpid()
+    segment.close()
+
+
+def test_two_processes_take_turns_thousands_of_times_and_none_finds_what_the_other_wrote() -> None:
+    segment = Segment(1, 64, name="openclaw-test")
+    turns = 20_000
+    racers = [racer(segment, TURNS, str(turns)) for _ in range(2)]
+    try:
+        assert [each.stdout.readline() for each in racers if each.stdout is not None] == ["there\n"] * 2
+        for each in racers:
+            assert each.stdin is not None
+            each.stdin.write("g")
+            each.stdin.flush()
+        taken = [each.stdout.readline() for each in racers if each.stdout is not None]
+    finally:
+        for each in racers:
+            each.communicate("x")
+    assert [each.returncode for each in racers] == [0, 0]
+    assert all(int(count) > 0 for count in taken), taken
+    # Two that count at once would lose a turn.
+    assert segment.part(0).generation == sum(map(int, taken))
+    assert segment.part(0).owner == 0
     segment.close()
 
 

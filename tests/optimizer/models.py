@@ -95,6 +95,42 @@ def branching() -> onnx.ModelProto:
     return made([node], inputs, [tensor("y", "N", 4)], weights=[weight("w", 4)])
 
 
+def looping() -> onnx.ModelProto:
+    """A Loop of three turns that adds what is around it, scaled by what can be computed ahead."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["w", "w"], ["twice"]),
+            helper.make_node("Mul", ["carried", "twice"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "x"], ["next"]),
+            helper.make_node("Identity", ["going"], ["goes"]),
+        ],
+        "body",
+        [tensor("turn", kind=TensorProto.INT64), tensor("going", kind=TensorProto.BOOL), tensor("carried", "N", 4)],
+        [tensor("goes", kind=TensorProto.BOOL), tensor("next", "N", 4)],
+    )
+    node = helper.make_node("Loop", ["turns", "", "x"], ["y"], body=body)
+    turns = numpy_helper.from_array(np.array(3, np.int64), "turns")
+    return made([node], [tensor("x", "N", 4)], [tensor("y", "N", 4)], weights=[turns, weight("w", 4)])
+
+
+def scanning() -> onnx.ModelProto:
+    """A Scan over rows that keeps a running sum, and gives each with what can be computed ahead added."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["sum", "row"], ["next"]),
+            helper.make_node("Add", ["w", "w"], ["twice"]),
+            helper.make_node("Mul", ["next", "twice"], ["told"]),
+        ],
+        "body",
+        [tensor("sum", 4), tensor("row", 4)],
+        [tensor("next", 4), tensor("told", 4)],
+    )
+    node = helper.make_node("Scan", ["begin", "x"], ["last", "y"], body=body, num_scan_inputs=1)
+    begin = numpy_helper.from_array(np.zeros(4, np.float32), "begin")
+    outputs = [tensor("last", 4), tensor("y", "N", 4)]
+    return made([node], [tensor("x", "N", 4)], outputs, weights=[begin, weight("w", 4)])
+
+
 def words() -> onnx.ModelProto:
     """Strings in, strings out."""
     nodes = [helper.make_node("Identity", ["text"], ["same"])]

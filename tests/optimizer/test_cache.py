@@ -3,12 +3,15 @@
 import logging
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+from openclaw.devices.providers import CUDA_PROVIDER, TENSORRT_PROVIDER
 from openclaw.errors import ConfigInvalid
 from openclaw.optimizer import candidates, surroundings
 from openclaw.optimizer.measuring import timing
@@ -20,6 +23,7 @@ from openclaw.optimizer.results.cache import Cache
 from openclaw.optimizer.results.result import Result
 from openclaw.optimizer.task import Task
 from optimizer import models
+from support.recorded import laid_out
 
 KEY = "0" * 64
 MACHINE = surroundings.read_machine(2)
@@ -33,7 +37,7 @@ optimize = partial(optimize_all, engines=["onnxruntime"], memory="default")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times so little that a test ends soon; and whatever it is given, keeps a model that differs."""
     monkeypatch.setattr(timing, "HEAT", replace(timing.HEAT, rounds=3, slice_seconds=0.001))
-    monkeypatch.setattr(timing, "FINAL", replace(timing.FINAL, rounds=11, slice_seconds=0.001))
+    monkeypatch.setattr(timing, "FINAL", replace(timing.FINAL, slice_seconds=0.001))
     made = [Recipe("fewer", "fp32", lambda material, judge: Made(fewer()))]
     monkeypatch.setattr(candidates, "all_recipes", lambda: made)
 
@@ -156,6 +160,11 @@ def test_the_key_tells_apart_everything_that_decides(tmp_path: Path) -> None:
         {"target_latency": 0.1},
         {"only": ("fewer",)},
         {"time_limit": 50.0},
+        {"engines": ("onnxruntime",)},
+        {"engines": ("onnxruntime", "openvino")},
+        {"memory": "least"},
+        {"memory": "default"},
+        {"max_batch_size": 4},
     ]
     keys = [key(options=checked(**{**arguments, **change})) for change in changes]  # type: ignore[arg-type]
     keys += [
@@ -165,10 +174,34 @@ def test_the_key_tells_apart_everything_that_decides(tmp_path: Path) -> None:
         key(machine=MACHINE.model_copy(update={"processor": "another"})),
         key(versions={**VERSIONS, "onnxruntime": "9.9"}),
         key(versions={**VERSIONS, "optimizer": "999"}),
+        key(gpus=["NVIDIA A100"]),
+        key(gpus=["NVIDIA A100", "NVIDIA T4"]),
     ]
     assert None not in keys
     assert len(set(keys)) == len(keys)
     assert key(options=checked(**arguments)) == key(options=checked(**arguments))  # type: ignore[arg-type]
+
+
+def test_versions_are_told_whichever_package_brings_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)  # as where onnxruntime-gpu took its place
+        return version(name)
+
+    monkeypatch.setattr(surroundings, "version", installed)
+    assert surroundings.read_versions() == VERSIONS
+    assert VERSIONS["onnxruntime"] == onnxruntime.__version__
+
+
+def test_gpus_are_those_that_an_engine_of_onnxruntime_may_run_on(tmp_path: Path) -> None:
+    root = laid_out("nvidia-two-gpus", tmp_path)
+    engines = {"cuda": CUDA_PROVIDER, "tensorrt": TENSORRT_PROVIDER}
+    found = surroundings.read_gpus(root, engines=engines)
+    assert len(found) == 2
+    assert all("NVIDIA" in name for name in found)
+    assert surroundings.read_gpus(root, engines={}) == []
+    assert surroundings.read_gpus(laid_out("plain-vm", tmp_path / "other"), engines=engines) == []
+    assert surroundings.read_gpus() == [], "the onnxruntime of these tests has no engine for GPUs"
 
 
 def metric_a(reference: object, candidate: object) -> float:

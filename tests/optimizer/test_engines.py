@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 import openclaw
-from openclaw.errors import ConfigInvalid, NotApplicable
+from openclaw.errors import ConfigInvalid, ModelInvalid, NotApplicable
 from openclaw.execute import engines
 from openclaw.optimizer.engines import recipes
 from openclaw.optimizer.measuring.engine import open_engine
@@ -45,6 +45,15 @@ def test_an_engine_that_is_not_installed_is_refused_with_those_that_are(tmp_path
     model = made(nodes, [tensor("x", "N", 8)], [tensor("y", "N", 8)], weights=[weight("w", 8, 8)])
     with pytest.raises(ConfigInvalid, match="engines: 'tensorrt' is not installed; installed: onnxruntime"):
         openclaw.optimize(model, engines=["tensorrt"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("engine", ["cuda", "tensorrt"])
+def test_a_form_on_an_engine_that_does_not_start_is_not_timed_on_the_cpu(engine: str) -> None:
+    model = cnn()
+    helper.set_model_props(model, {engines.PROPERTY: engine})
+    with pytest.raises(ModelInvalid, match="ExecutionProvider could not be started"):
+        open_engine(model, 1)
 
 
 @pytest.mark.parametrize("engine", PORTABLE)

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from openclaw.optimizer import candidates, engines
 from openclaw.optimizer.measuring import selection, timing, trial
 from openclaw.optimizer.measuring.trial import BASELINE, Trial
-from openclaw.optimizer.recipe import Recipe
+from openclaw.optimizer.recipe import Made, Recipe
+from openclaw.optimizer.run import FINALISTS
+from optimizer import models
 
 OPEN = [0.9, 1.1] * 10 + [1.0]
 PAR, SLOW, FAST = [1.0] * 21, [1.1] * 21, [0.5] * 21
@@ -48,6 +51,28 @@ def test_what_is_settled_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, form
 def test_it_does_not_run_on_when_the_time_is_up_nor_for_what_costs_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(final(monkeypatch, {"open": OPEN}, ends=time.perf_counter())[0]) == 1
     assert len(final(monkeypatch, {"open": OPEN}, precision="int8")[0]) == 1
+
+
+def test_a_slow_model_has_as_many_rounds_as_the_most_forms_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [Trial(one) for one in candidates.lossless_recipes()]
+    made = Made(models.cnn())
+    lower = [Trial(Recipe(f"int8-{number}", "int8", lambda *_: made)) for number in range(FINALISTS)]
+    for one in (*own, *lower):
+        one.made, one.rounds, one.baseline = made, [0.5] * 3, [1.0] * 3
+    engine = [each for each in engines.recipes("openvino", models.cnn(), [*own, *lower]) if each.precision == "fp32"]
+    forms = [*own, *(Trial(each) for each in engine), *lower]
+    assert len(forms) > len(own) + FINALISTS, "each lossless form is on the other engine, too"
+    for one in forms:
+        one.engine = object()  # type: ignore[assignment]
+
+    def compare(engines: dict[str, object], *given: Any, plan: timing.Plan, **more: Any) -> dict[str, list[float]]:
+        """The time is up after the first round: none but those that are run in any case."""
+        assert plan.least <= plan.rounds
+        return {name: [1.0 if name == BASELINE else 0.5] * plan.least for name in engines}
+
+    monkeypatch.setattr(timing, "compare", compare)
+    trial.final(forms, SimpleNamespace(engine=object(), timed=[], seed=0), ends=0.0)  # type: ignore[arg-type]
+    assert all(one.ratio.faster for one in forms)
 
 
 @pytest.mark.parametrize(

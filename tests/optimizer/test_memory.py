@@ -34,7 +34,7 @@ SIDE = 32
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times so little that a test ends soon; no outcome hangs on it."""
-    monkeypatch.setattr(choosing, "TIMING", replace(choosing.TIMING, rounds=3, least=3, slice_seconds=0.001))
+    monkeypatch.setattr(choosing, "TIMING", replace(choosing.TIMING, rounds=7, slice_seconds=0.001))
 
 
 def chain(*, last: Sequence[Any] = (), rows: object = "N") -> onnx.ModelProto:
@@ -90,9 +90,10 @@ def test_the_least_is_one_row_at_a_time(tmp_path: Path) -> None:
 def test_what_is_kept_is_no_slower_than_it_may_be_and_holds_less(tmp_path: Path) -> None:
     found = chosen(chain(), tmp_path, asked="auto")
     for way in found.report.ways:
-        assert (max(way.ratios) <= SLOWER) == (way.outcome == "kept")
         assert way.held_bytes or way.outcome == "refused"
+        assert max(way.ratios) <= SLOWER or way.outcome == "refused" or "no slower beyond the noise" in way.reason
     kept = [each for each in found.report.ways if each.outcome == "kept"]
+    assert len(kept) <= 1, "what held more has made way"
     if found.report.kept == DEFAULT:
         assert (found.memory, kept) == (Memory(), [])
     else:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.errors import NotApplicable
 from openclaw.optimizer.precision import RECIPES
 from openclaw.optimizer.recipe import Judge, Made, Material
 from optimizer.small_models import (
+    VNNI,
     Drawing,
     convolutional,
     difference,
@@ -55,6 +56,23 @@ def test_convolutions_become_8_bit_and_answer_almost_the_same(name: str, tmp_pat
     assert operators(form).count("DequantizeLinear") >= 8
     assert difference(model, form, feeds_of(model, seed=1)) < 0.01
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("instructions", "largest"), [(VNNI, 127), (frozenset({"avx2"}), 64)])
+@pytest.mark.parametrize("name", STATIC)
+def test_weights_have_7_bits_where_the_cpu_adds_products_in_16(
+    name: str, instructions: frozenset[str], largest: int, tmp_path: Path
+) -> None:
+    model = convolutional()
+    form = made(name, material(model, tmp_path, instructions=instructions)).model
+    weights = [
+        numpy_helper.to_array(tensor).astype(int)
+        for tensor in form.graph.initializer
+        if tensor.data_type == TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    assert weights
+    assert max(int(np.abs(each).max()) for each in weights) == largest
+    assert difference(model, form, feeds_of(model, seed=1)) < 0.01
 
 
 def test_the_user_sees_nothing_of_what_the_library_prints_and_logs(

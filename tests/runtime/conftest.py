@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from benchmarks.memory.groups import group, parent_group
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = [helper.make_opsetid("", 17)]
@@ -215,6 +216,19 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def cell() -> Iterator[Path]:
+    """A control group of memory."""
+    with group(parent_group(), "test") as folder:
+        if folder is not None:
+            yield folder
+            return
+    message = "control groups of memory cannot be made here"
+    if "CI" in os.environ and os.getuid() == 0:
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,14 @@ async def make(model: Doubling) -> AsyncIterator[Callable[..., Batcher]]:
     """Makes batchers of the gated model, with a thread of their own."""
     executor = ThreadPoolExecutor(2)
 
-    def make(largest: int = 8, concurrency: int = 1, observer: Notes | None = None, **settings: Any) -> Batcher:
+    def make(
+        largest: int = 8,
+        concurrency: int = 1,
+        observer: Notes | None = None,
+        spare: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+        **settings: Any,
+    ) -> Batcher:
         return Batcher(
             model.run,
             profile=profile(paying, largest),
@@ -96,7 +104,9 @@ async def make(model: Doubling) -> AsyncIterator[Callable[..., Batcher]]:
             executor=executor,
             observer=observer,
             concurrency=concurrency,
+            spare=spare,
             hop=0.0,
+            clock=clock,
         )
 
     yield make
@@ -128,6 +138,65 @@ async def test_those_who_come_while_the_model_runs_share_the_next_run(
     assert len(notes.waits) == 4
     assert all(wait >= 0 for wait in notes.waits)
     assert (batcher.waiting, batcher.waiting_bytes, batcher.running) == (0, 0, 0)
+
+
+async def test_a_run_begins_beside_another_once_no_arrival_could_make_its_batch_better(
+    make: Callable[..., Batcher], model: Doubling
+) -> None:
+    batcher = make(4, spare=1)
+    answers = [later(batcher, 1)]
+    await until(lambda: model.runs == [1])
+    answers += [later(batcher, value) for value in (2, 3, 4)]
+    await asyncio.sleep(0)
+    assert (batcher.running, batcher.waiting) == (1, 3)
+    answers.append(later(batcher, 5))
+    await until(lambda: model.runs == [1, 4])
+    answers += [later(batcher, value) for value in (6, 7, 8, 9)]
+    await asyncio.sleep(0)
+    assert (batcher.running, batcher.waiting) == (5, 4)
+    model.gate.set()
+    assert [float(y[0, 0]) for (y,) in await asyncio.gather(*answers)] == [2.0 * value for value in range(1, 10)]
+
+
+async def test_no_run_begins_beside_another_where_there_is_a_latency_target(
+    make: Callable[..., Batcher], model: Doubling
+) -> None:
+    batcher = make(1, spare=1, latency_target=60.0)
+    answers = [later(batcher, value) for value in (1, 2)]
+    await until(lambda: model.runs == [1])
+    await asyncio.sleep(0)
+    assert (batcher.running, batcher.waiting) == (1, 1)
+    model.gate.set()
+    await asyncio.gather(*answers)
+
+
+async def test_where_there_is_no_memory_for_more_rows_batches_are_smaller_and_no_run_begins_beside_another(
+    make: Callable[..., Batcher], model: Doubling
+) -> None:
+    batcher = make(8, spare=1)
+    batcher.adopt(replace(profile(paying, 8), most=2))
+    answers = [later(batcher, 1)]
+    await until(lambda: model.runs == [1])
+    answers += [later(batcher, value) for value in (2, 3, 4)]
+    await asyncio.sleep(0)
+    assert (batcher.running, batcher.waiting) == (1, 3)
+    model.gate.set()
+    await asyncio.gather(*answers)
+    assert model.runs == [1, 2, 1]
+
+
+async def test_runs_that_share_the_cores_are_taken_to_be_as_quick_as_each_alone(
+    make: Callable[..., Batcher], model: Doubling
+) -> None:
+    now = 0.0
+    batcher = make(1, spare=1, clock=lambda: now)
+    alone = batcher.profile(request(1)).latency(1)
+    answers = [later(batcher, value) for value in (1, 2)]
+    await until(lambda: model.runs == [1, 1])
+    now = 2 * alone
+    model.gate.set()
+    await asyncio.gather(*answers)
+    assert batcher.profile(request(1)).latency(1) == pytest.approx(alone)
 
 
 async def test_those_who_come_in_the_same_turn_of_the_loop_share_a_run(

@@ -136,7 +136,7 @@ class TestSequences:
         bad["token_type_ids"] = bad["token_type_ids"][:, :4]
         answers, _ = await ask(transformer, [good, bad, good], profile=flat(transformer_profile), executor=executor)
         assert not isinstance(answers[0], BaseException)
-        assert isinstance(answers[1], Exception)
+        assert isinstance(answers[1], InvalidRequest)
         assert_as_alone(transformer, [good, good], [answers[0], answers[2]])
 
     async def test_a_token_that_does_not_exist_fails_its_request_alone(
@@ -148,6 +148,17 @@ class TestSequences:
         assert watched.shapes == [(4, 9), (1, 9), (1, 9), (1, 9), (1, 9)]
         assert isinstance(answers.pop(2), InvalidRequest)
         assert_as_alone(transformer, [requests[0], requests[1], requests[3]], answers)
+
+    async def test_what_a_model_fails_on_fails_alone_of_those_that_share_a_run(
+        self, transformer: Model, transformer_profile: ModelProfile, executor: ThreadPoolExecutor
+    ) -> None:
+        requests = [graphs.token_request(graphs.POSITIONS + 88 * (seed == 2), seed=seed) for seed in range(4)]
+        for seed, request in enumerate(requests):
+            request["token_type_ids"][0, 0] = 2 * (seed == 1)
+        answers, watched = await ask(transformer, requests, profile=flat(transformer_profile), executor=executor)
+        assert watched.shapes[0] == (4, 600)
+        assert [isinstance(answer, InvalidRequest) for answer in answers] == [False, True, True, False]
+        assert_as_alone(transformer, [requests[0], requests[3]], [answers[0], answers[3]])
 
     async def test_no_length_at_all_runs_alone(
         self, transformer: Model, transformer_profile: ModelProfile, executor: ThreadPoolExecutor

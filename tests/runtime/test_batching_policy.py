@@ -263,6 +263,35 @@ class TestHoldingBack:
         assert decision.batch.takes == ((other, 1),)
 
 
+class TestRunningBeside:
+    """A run more may share the cores of those that are under way, where that costs nobody a better batch."""
+
+    def view(self, waiting: int, *points: Point, spare: bool = True) -> View:
+        lane = Lane("lane", Profile(points))
+        for number in range(waiting):
+            lane.add(Pending(math.inf, number, 1, 0.0, math.inf))
+        return View(0.0, 0, 1, [lane], 4, spare=spare)
+
+    def rows(self, view: View) -> int | None:
+        decision = decide(view)
+        return decision.batch.rows if isinstance(decision, Dispatch) else None
+
+    def test_where_batches_do_not_pay_each_request_may(self) -> None:
+        alone = (Point(1, 0.010, 5), Point(2, 0.020, 5), Point(4, 0.040, 5))
+        assert self.rows(self.view(1, *alone)) == 1
+        assert self.rows(self.view(3, *alone)) == 1
+
+    def test_where_they_pay_only_the_best_batch_may(self) -> None:
+        paying = (Point(1, 0.010, 5), Point(2, 0.012, 5), Point(4, 0.016, 5))
+        assert [self.rows(self.view(waiting, *paying)) for waiting in (1, 3, 4, 9)] == [None, None, 4, 4]
+
+    def test_a_short_run_waits_for_its_turn(self) -> None:
+        assert self.rows(self.view(4, Point(1, 0.001, 5))) is None
+
+    def test_without_one_to_spare_everybody_waits(self) -> None:
+        assert decide(self.view(4, Point(1, 0.010, 5), spare=False)) == Wait(None)
+
+
 class TestRefusing:
     """What cannot be in time is refused as soon as that is known."""
 

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,8 +17,10 @@ import grpc.aio
 import numpy as np
 import psutil
 import pytest
+from benchmarks.memory.groups import allow
 
 from grpcserving.calls import message, model_infer, refused
+from support.groups import inside
 from support.waiting import until
 
 MIB = 2**20
@@ -258,4 +261,34 @@ async def test_workers_share_one_budget(
         for sender in senders:
             await sender.close()
         await until(lambda: _holds(client, 0))
+    assert server.stop() == 0
+
+
+async def test_workers_follow_a_limit_that_shrinks(start_server: Callable[..., Any], models: Any, cell: Path) -> None:
+    weights = np.ones((64, 10), np.float32)
+    allow(cell, 1024 * MIB)
+    with inside(cell):
+        server = start_server(models.digits(), "--workers", 2, "--threads", 1, "--drain-delay", 0)
+    server.wait_ready()
+    async with asyncio.timeout(60), aiohttp.ClientSession(server.url) as client:
+        # Their bodies are still to come, so they take no memory yet that the group would count.
+        senders = [await Sender.begin(server.port, Body(number + 1, weights)) for number in range(40)]
+        await until(lambda: _holds(client, 40 * 4 * MIB))
+        allow(cell, 240 * MIB)
+
+        async def followed() -> bool:
+            return await metric(client, "openclaw_memory_budget_bytes") == 120 * MIB
+
+        await until(followed)
+        late = await Sender.begin(server.port, Body(1, weights))
+        assert (await late.answer())[0] == 503
+        senders[0].go_on()
+        assert (await senders[0].answer())[0] == 200
+        for sender in (*senders, late):
+            await sender.close()
+        await until(lambda: _holds(client, 0))
+        again = await Sender.begin(server.port, Body(1, weights))
+        again.go_on()
+        assert (await again.answer())[0] == 200
+        await again.close()
     assert server.stop() == 0

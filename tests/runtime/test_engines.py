@@ -55,6 +55,19 @@ def test_a_model_that_names_an_engine_which_is_not_there_runs_on_onnxruntime_and
     assert model.run({"image": ROWS})["scores"].shape == (3, 10)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_model_whose_engine_does_not_start_runs_on_onnxruntime_and_the_log_says_so(
+    models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with onnxruntime-gpu where a library of CUDA is missing: the engine is there, and its provider is left out.
+    monkeypatch.setattr(engines, "installed", lambda: (engines.OWN, "cuda"))
+    with caplog.at_level(logging.WARNING):
+        model = openclaw.load(naming(models.digits(), "cuda", tmp_path))
+    assert model.engine == "onnxruntime"
+    assert "CUDAExecutionProvider could not be started" in caplog.text
+    assert model.run({"image": ROWS})["scores"].shape == (3, 10)
+
+
 def test_a_model_that_names_no_engine_loads_none(models: Any) -> None:
     program = f"import sys, openclaw; openclaw.load({str(models.digits())!r}); print(engine in sys.modules)"
     program = f"engine = 'onnxruntime_ep_openvino'; {program}"

@@ -27,7 +27,7 @@ from openclaw.errors import Overloaded
 from openclaw.serving.accesslog import AccessLog, Sampling
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.ports import Served
-from openclaw.serving.tracing import TraceContext, Tracing
+from openclaw.serving.tracing import Tracing
 from support.waiting import until
 
 pytest_plugins = ["grpcserving.fixtures"]
@@ -68,15 +68,21 @@ async def test_a_cancelled_call_gives_up_the_inference_it_waits_for(
     assert running.digits.numbers.execution_count == 1
 
 
-async def test_a_trace_context_is_handed_on(running: Running, channel: grpc.aio.Channel) -> None:
+async def test_a_span_continues_the_trace_of_its_caller(digits: OneModel) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(exporter))
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    infer = model_infer(channel)
-    await infer(message(), metadata=(("traceparent", parent), ("tracestate", "a=1"), ("tracestate", "b=2")))
-    await infer(message(), metadata=(("traceparent", "nonsense"),))
-    await infer(message())
-    handed, *others = running.digits.traces
-    assert handed == TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1, "a=1,b=2")
-    assert others == [None, None]
+    async with serve(digits, tracing=tracing) as running, grpc.aio.insecure_channel(running.address) as channel:
+        infer = model_infer(channel)
+        await infer(message(), metadata=(("traceparent", parent), ("tracestate", "a=1"), ("tracestate", "b=2")))
+        await infer(message(), metadata=(("traceparent", "nonsense"),))
+        await infer(message())
+    tracing.close()
+    continued, *others = exporter.get_finished_spans()
+    assert continued.parent is not None
+    assert f"{continued.parent.trace_id:032x}-{continued.parent.span_id:016x}" == parent[3:52]
+    assert continued.context.trace_state.to_header() == "a=1,b=2"
+    assert [span.parent for span in others] == [None, None]
 
 
 class Counts:

@@ -64,7 +64,7 @@ async def test_the_health_and_metadata_paths_of_the_protocol_answer(client: aioh
             assert answer.content_type == "application/json"
             answers[path] = await answer.json()
     assert answers["/v2"]["name"] == "openclaw"
-    assert "binary_tensor_data" in answers["/v2"]["extensions"]
+    assert answers["/v2"]["extensions"] == ["binary_tensor_data", "model_configuration", "parameters", "statistics"]
     assert answers["/v2/health/live"] == {"live": True}
     assert answers["/v2/health/ready"] == {"ready": True}
     assert answers["/v2/models"] == {"models": ["digits"]}
@@ -131,6 +131,43 @@ async def test_a_wrong_target_is_refused_with_what_there_is(
     async with client.request(method, path) as answer:
         assert answer.status == status
         assert says in (await answer.json())["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v2/systemsharedmemory/status", None),
+        ("GET", "/v2/systemsharedmemory/region/r/status", None),
+        ("POST", "/v2/systemsharedmemory/region/r/register", {"key": "/k", "byte_size": 8}),
+        ("POST", "/v2/systemsharedmemory/region/r/unregister", {}),
+        ("POST", "/v2/systemsharedmemory/unregister", None),
+    ],
+)
+async def test_shared_memory_is_refused_where_it_is_not_allowed(
+    client: aiohttp.ClientSession, method: str, path: str, *, body: Any
+) -> None:
+    async with client.request(method, path, json=body) as answer:
+        assert answer.status == 501
+        assert "start the server with --shared-memory" in (await answer.json())["error"]
+
+
+async def test_a_tensor_in_shared_memory_is_refused_where_that_is_not_allowed(client: aiohttp.ClientSession) -> None:
+    asked = document()
+    del asked["inputs"][0]["data"]
+    asked["inputs"][0]["parameters"] = {"shared_memory_region": "r", "shared_memory_byte_size": 256}
+    async with client.post(INFER, json=asked) as answer:
+        assert answer.status == 400
+        assert "this server allows no shared memory" in (await answer.json())["error"]
+
+
+@pytest.mark.parametrize("content_type", ["text/xml", "application/x-www-form-urlencoded", "no/such thing;", None])
+async def test_a_body_is_read_as_what_it_is_whatever_it_is_called(digits_server: Any, content_type: str | None) -> None:
+    said = "" if content_type is None else f"Content-Type: {content_type}\r\n"
+    for body, status in ((json.dumps(ZEROS).encode(), b"200"), (b"<inputs/>", b"400")):
+        async with raw(digits_server) as (reader, writer):
+            head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{said}Content-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            assert (await reader.readline()).split()[1] == status
 
 
 async def test_inputs_that_are_not_the_models_are_refused(client: aiohttp.ClientSession) -> None:

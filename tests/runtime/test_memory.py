@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from openclaw.devices.memory import resident_bytes, room_bytes
-from openclaw.errors import OutOfMemory
+from openclaw.errors import ModelNotFound, OutOfMemory
 from openclaw.serving.loading import check_room
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -60,3 +60,8 @@ def test_a_model_needs_twice_its_file_beside_those_that_are_served(tmp_path: Pat
     check_room(model, None)
     with pytest.raises(OutOfMemory, match=r"its file has 1,000 bytes, .* and 1,999 bytes are left; unload another"):
         check_room(model, 1999)
+
+
+def test_a_model_whose_file_is_gone_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"there is no model at \S+model\.onnx: No such file"):
+        check_room(tmp_path / "model.onnx", 2000)

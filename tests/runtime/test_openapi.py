@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from openclaw.errors import RequestError
 from openclaw.graph.signature import NUMPY_OF, Signature, TensorSpec
 from openclaw.serving import v1
+from openclaw.serving.metadata import configuration, metadata
 from openclaw.serving.openapi import Options, document
 from openclaw.serving.protocol import (
     InferRequest,
@@ -29,7 +30,6 @@ from openclaw.serving.protocol import (
     decode_request,
     encode_request,
     encode_response,
-    metadata,
 )
 from openclaw.serving.sharedmemory import FOLDER, Regions
 
@@ -95,7 +95,9 @@ def test_only_what_is_allowed_is_described() -> None:
     assert not [path for path in PLAIN["paths"] if "sharedmemory" in path or "load" in path]
     assert "shared_memory" not in json.dumps(PLAIN)
     assert "/v2/systemsharedmemory/region/{region}/register" in EVERYTHING["paths"]
-    assert "/v2/repository/models/{model}/load" in EVERYTHING["paths"]
+    load, unload = (EVERYTHING["paths"][f"/v2/repository/models/{{model}}/{verb}"] for verb in ("load", "unload"))
+    assert "507" in load["post"]["responses"]
+    assert "507" not in unload["post"]["responses"]
     assert "/v1/models/{model}:predict" in PLAIN["paths"]
     without = document(Options(version="1", models=MODELS, v1=False))
     assert not [path for path in without["paths"] if path.startswith("/v1")]
@@ -147,6 +149,7 @@ def test_values_that_are_no_numbers_are_described_as_null() -> None:
 
 def test_metadata_and_states_are_as_described() -> None:
     validator("ModelMetadata").validate(metadata("m", "1", SIGNATURE))
+    validator("ModelConfig").validate(configuration("m", SIGNATURE))
     validator("Models").validate(v1.models(["a"]))
     validator("ModelReady").validate(v1.status("a", ready=True))
 

@@ -167,19 +167,20 @@ async def test_statistics_count_what_was_asked(controlled: Any) -> None:
     assert (await post(client, "/v2/models/digits/infer", bad))[0] == 400
     document = (await get(client, "/v2/models/digits/stats"))[1]
     (stats,) = document["model_stats"]
-    assert (stats["name"], stats["version"], stats["inference_count"]) == ("digits", "1", 3)
+    assert (stats["name"], stats["version"], stats["tier"], stats["inference_count"]) == ("digits", "1", "packed", 3)
     assert stats["inference_stats"]["success"]["count"] == 3
     assert stats["inference_stats"]["fail"]["count"] == 1
     assert stats["execution_count"] == sum(batch["compute_infer"]["count"] for batch in stats["batch_stats"])
     assert await get(client, "/v2/models/stats") == (200, document)
 
 
-async def test_a_run_that_never_ends_fails_the_liveness_probe(
-    start_server: Callable[..., Any], models: Any, tmp_path: Path
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_run_that_never_ends_fails_the_liveness_probe_whichever_worker_is_asked(
+    start_server: Callable[..., Any], models: Any, tmp_path: Path, workers: int
 ) -> None:
     config = tmp_path / "server.json"
     model = {"name": "slow", "uri": models.slow(512, 4000).as_uri(), "warmup": {"requests": 0}}
-    server_options = {"maxInferenceSeconds": 1, "drainDelaySeconds": 0, "drainTimeoutSeconds": 0}
+    server_options = {"maxInferenceSeconds": 1, "drainDelaySeconds": 0, "drainTimeoutSeconds": 0, "workers": workers}
     config.write_text(json.dumps({"model": model | {"batching": {"maxBatchSize": 1}}, "server": server_options}))
     server = await asyncio.to_thread(lambda: start_server("--config", config).wait_ready())
     rows = 4096
@@ -193,7 +194,10 @@ async def test_a_run_that_never_ends_fails_the_liveness_probe(
         async with asyncio.timeout(20):
             while (await get(client, "/v2/health/live"))[0] != 503:  # noqa: ASYNC110 - another process's
                 await asyncio.sleep(0.05)
-        assert (await get(client, "/v2/health/live"))[1] == {"live": False}
+        # A connection each: the kernel chooses the worker when it is opened.
+        for _ in range(8):
+            async with aiohttp.ClientSession(server.url) as another:
+                assert await get(another, "/v2/health/live") == (503, {"live": False})
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)
     assert await asyncio.to_thread(server.stop) == 0

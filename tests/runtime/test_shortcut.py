@@ -245,6 +245,30 @@ async def test_those_who_wait_for_a_run_that_fails_are_answered_the_general_way(
         assert whole(answer) == whole(await one.generally(document([number, number])))
 
 
+async def test_who_asks_what_the_model_cannot_take_is_refused_alone_of_those_who_share_a_run(
+    site: Callable[..., Site], tmp_path: Path
+) -> None:
+    value = helper.make_tensor_value_info
+    path = save(
+        tmp_path,
+        [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64), helper.make_node("Gather", ["t", "i"], ["y"])],
+        [value("x", TensorProto.FLOAT, [None, 2])],
+        [value("y", TensorProto.FLOAT, [None, 2])],
+        [helper.make_tensor("t", TensorProto.FLOAT, [4], [0.0, 10.0, 20.0, 30.0])],
+    )
+    one = site(path, profile=TOGETHER)
+    await one.generally(document([0.0, 1.0]))
+    before = one.served.statistics().execution_count
+    shared = await asyncio.gather(*[one.soon(document([1.0, 2.0])) for _ in range(3)])
+    assert [answer.status for answer in shared] == [200] * 3
+    assert one.served.statistics().execution_count == before + 1
+    bodies = [document([value, value]) for value in (0, 1, 99, 3)]
+    answers = await asyncio.gather(*[one.soon(body) for body in bodies])
+    assert [answer.status for answer in answers] == [200, 200, 400, 200]
+    assert json.loads(answers[3].parts[0])["outputs"][0]["data"] == [30.0, 30.0]
+    assert b"the model" in answers[2].parts[0]
+
+
 async def test_who_waits_when_a_model_is_unloaded_is_answered(site: Callable[..., Site], models: Any) -> None:
     one = site(models.identity(TensorProto.FLOAT), profile=TOGETHER)
     await one.generally(document([1, 2]))

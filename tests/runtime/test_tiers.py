@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ import aiohttp
 import numpy as np
 import onnx
 import pytest
+from benchmarks.memory.groups import allow
 from onnx import TensorProto, helper, numpy_helper
 
+from support.groups import inside
 from support.products import SIZE, TENSOR, products, weights
 from support.waiting import until
 
@@ -253,6 +254,7 @@ async def test_a_model_larger_than_the_budget_is_mapped(start_server: Start, tmp
     large = products(tmp_path / "m0.onnx", *seeds(0), *seeds(1), *seeds(2))
     async with serving(start_server, large, "--memory-budget", "20MiB") as client:
         assert await client.tier(0) == "mapped"
+        assert (await client.get("/v2/models/m0/stats"))["model_stats"][0]["tier"] == "mapped"
         status, document = await client.ask(0)
         assert status == 200
         answer = GIVEN
@@ -287,61 +289,20 @@ async def test_workers_share_models_in_the_tiers_that_there_is_room_for(start_se
             assert await client.tier(number) == "packed"
 
 
-LIMITS = "memory.max", "memory.limit_in_bytes"
-
-
-@pytest.fixture
-def cell() -> Iterator[Path]:
-    """A control group of memory."""
-    for parent in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        folder = parent / f"openclaw-test-{os.getpid()}"
-        try:
-            folder.mkdir()
-        except OSError:
-            continue
-        if any((folder / name).exists() for name in LIMITS):
-            yield folder
-            folder.rmdir()
-            return
-        folder.rmdir()
-    message = "control groups of memory cannot be made here"
-    if "CI" in os.environ and os.getuid() == 0:
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-def limit(cell: Path, size: int) -> None:
-    next(cell / name for name in LIMITS if (cell / name).exists()).write_text(str(size))
-
-
-def home() -> Path:
-    """The group that this process is in."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        for parent in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-            if controllers in ("memory", "") and (parent / "cgroup.procs").exists():
-                return parent / group.lstrip("/")
-    raise AssertionError("no group")
-
-
 @asynccontextmanager
 async def serving_in(cell: Path, start_server: Start, *arguments: object) -> AsyncIterator[Client]:
     """A server that is in the group from its beginning."""
 
     def start(*inner: object, **environment: str) -> Any:
-        before = home()
-        (cell / "cgroup.procs").write_text(str(os.getpid()))  # a child begins in its parent's group
-        try:
+        with inside(cell):
             return start_server(*inner, **environment)
-        finally:
-            (before / "cgroup.procs").write_text(str(os.getpid()))
 
     async with serving(start, *arguments) as client:
         yield client
 
 
 async def test_a_model_larger_than_the_memory_limit_is_mapped(start_server: Start, cell: Path, tmp_path: Path) -> None:
-    limit(cell, 160 * MIB)
+    allow(cell, 160 * MIB)
     layers = range(240)
     large = products(tmp_path / "m0.onnx", *layers)
     assert large.stat().st_size > 1.49 * 160 * MIB
@@ -357,11 +318,11 @@ async def test_a_model_larger_than_the_memory_limit_is_mapped(start_server: Star
 
 
 async def test_models_give_up_memory_where_the_limit_shrinks(start_server: Start, cell: Path, tmp_path: Path) -> None:
-    limit(cell, 1024 * MIB)
+    allow(cell, 1024 * MIB)
     models = [products(tmp_path / f"m{number}.onnx", *range(100 * number, 100 * number + 32)) for number in range(6)]
     async with serving_in(cell, start_server, *models) as client:
         assert [await client.tier(number) for number in range(6)] == ["packed"] * 6
-        limit(cell, 360 * MIB)
+        allow(cell, 360 * MIB)
 
         async def one_gave_up() -> bool:
             return "evicted" in [await client.tier(number) for number in range(6)]

@@ -119,6 +119,29 @@ def test_tensors_lie_in_shared_memory(
         client.unregister_system_shared_memory()
 
 
+@pytest.mark.parametrize("library", ASYNCIO, ids=["http", "grpc"])
+async def test_an_asyncio_clients_tensors_lie_in_shared_memory(
+    server: Any, expected: Any, region: Callable[[str, int], Any], *, library: ModuleType
+) -> None:
+    given, taken = region("aio-input", IMAGES.nbytes), region("aio-output", expected.nbytes)
+    shared_memory.set_shared_memory_region(given, [IMAGES])
+    async with library.InferenceServerClient(address(server, library)) as client:
+        await client.register_system_shared_memory("input", "/openclaw-aio-input", IMAGES.nbytes)
+        await client.register_system_shared_memory("output", "/openclaw-aio-output", expected.nbytes)
+        tensor = library.InferInput("image", list(IMAGES.shape), "FP32")
+        tensor.set_shared_memory("input", IMAGES.nbytes)
+        wanted = library.InferRequestedOutput("scores")
+        wanted.set_shared_memory("output", expected.nbytes)
+        await client.infer("digits", [tensor], outputs=[wanted])
+        np.testing.assert_array_equal(
+            shared_memory.get_contents_as_numpy(taken, np.float32, list(expected.shape)), expected
+        )
+        await client.unregister_system_shared_memory("input")
+        with pytest.raises(InferenceServerException, match="input"):
+            await client.infer("digits", [tensor])
+        await client.unregister_system_shared_memory()
+
+
 @pytest.mark.parametrize("library", BLOCKING, ids=["http", "grpc"])
 def test_a_model_is_unloaded_and_loaded(server: Any, library: ModuleType) -> None:
     with contextlib.closing(library.InferenceServerClient(address(server, library))) as client:
@@ -126,6 +149,55 @@ def test_a_model_is_unloaded_and_loaded(server: Any, library: ModuleType) -> Non
         assert not client.is_model_ready("digits")
         client.load_model("digits")
         assert client.is_model_ready("digits")
+        with pytest.raises(InferenceServerException, match='parameter "config" is not supported') as caught:
+            client.load_model("digits", config="{}")
+        assert caught.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
+
+
+CONFIG = {
+    "name": "digits",
+    "platform": "onnxruntime_onnx",
+    "backend": "onnxruntime",
+    "input": [{"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 64]}],
+    "output": [{"name": "scores", "data_type": "TYPE_FP32", "dims": [-1, 10]}],
+}
+
+
+def test_the_configuration_is_the_same_over_http_and_grpc(server: Any) -> None:
+    with contextlib.closing(tritonclient.http.InferenceServerClient(address(server, tritonclient.http))) as client:
+        for version in ("", "1"):
+            config = client.get_model_config("digits", version)
+            assert {key: config[key] for key in CONFIG} == CONFIG
+        assert config["max_batch_size"] == 0
+        with pytest.raises(InferenceServerException, match="has no version '2'"):
+            client.get_model_config("digits", "2")
+    with contextlib.closing(tritonclient.grpc.InferenceServerClient(address(server, tritonclient.grpc))) as client:
+        over_grpc = client.get_model_config("digits", as_json=True)["config"]
+    for tensor in (*over_grpc["input"], *over_grpc["output"]):
+        tensor["dims"] = [int(size) for size in tensor["dims"]]  # protocol buffers have them as text in JSON
+    assert {key: over_grpc[key] for key in CONFIG} == CONFIG
+    assert "max_batch_size" not in over_grpc  # 0
+
+
+ALWAYS = {"binary_tensor_data", "model_configuration", "parameters", "statistics"}
+
+
+@pytest.mark.parametrize("library", BLOCKING, ids=["http", "grpc"])
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [((), set()), (("--shared-memory", "--model-control"), {"model_repository", "system_shared_memory"})],
+    ids=["by default", "with all"],
+)
+def test_the_extensions_that_are_named_are_those_that_are_on(
+    start_server: Callable[..., Any], models: Any, library: ModuleType, *, options: tuple[str, ...], more: set[str]
+) -> None:
+    server = start_server(models.digits(), "--grpc-port", 0, *options).wait_ready()
+    with contextlib.closing(library.InferenceServerClient(address(server, library))) as client:
+        told = client.get_server_metadata()
+        assert set(told["extensions"] if isinstance(told, dict) else told.extensions) == ALWAYS | more
+        if not more:
+            with pytest.raises(InferenceServerException, match=r"shared memory (may not be used here|is not allowed)"):
+                client.register_system_shared_memory("region", "/openclaw-region", 64)
 
 
 @pytest.mark.parametrize("library", BLOCKING, ids=["http", "grpc"])

@@ -9,7 +9,7 @@ model = openclaw.load("model.onnx", device=assignment)
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -113,13 +113,11 @@ class DeviceManager:
         Raises:
             DeviceUnavailable: the device is gone, or none is left.
         """
-        device = assignment.device
-        now = next((each for each in self.list_devices() if each.key == device.key), None)
-        if now is not None and device.key not in without and refusal(now, 0, ()) is None:
+        why = loss(assignment, self.list_devices())
+        if why is None and assignment.device.key not in without:
             return assignment
         if assignment.wish.number is not None:
-            gone = f"cannot be used any more: {now.obstacle}" if now else "is gone; list the devices again"
-            raise DeviceUnavailable(f"{device.title} was there when the task was assigned, and {gone}")
+            raise DeviceUnavailable(why or f"{assignment.device.title} was tried already")
         return self._assign(assignment.task, assignment.wish, memory=assignment.memory, without=without)
 
     def _assign(self, task: str, wish: Wish, *, memory: int, without: tuple[Key, ...]) -> Assignment:
@@ -135,6 +133,21 @@ class DeviceManager:
         )
         self._assigned.add(made)
         return made
+
+
+def loss(assignment: Assignment, devices: Sequence[Device]) -> str | None:
+    """Why a task cannot go on where it was assigned; None while it can.
+
+    Args:
+        assignment: of the task.
+        devices: what its manager lists now.
+    """
+    device = assignment.device
+    now = next((each for each in devices if each.key == device.key), None)
+    if now is not None and refusal(now, 0, ()) is None:
+        return None
+    gone = f"cannot be used any more: {now.obstacle}" if now else "is gone; list the devices again"
+    return f"{device.title} was there when the task was assigned, and {gone}"
 
 
 @cache

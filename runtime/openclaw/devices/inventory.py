@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def read_devices(root: Path = THIS_MACHINE, *, installed: frozenset[str] | None 
         root: folder that holds ``sys``, ``proc`` and ``dev``; of another machine's files nothing is hidden.
         installed: execution providers that there are, by default those of the installed onnxruntime.
     """
-    environ = os.environ if root == THIS_MACHINE else {}
-    machine = Machine(root, environ)
+    this = root == THIS_MACHINE
+    machine = Machine(root, os.environ, platform.machine()) if this else Machine(root)
     providers = installed_providers() if installed is None else installed
     found = [replace(_sane(each), installed=providers) for backend in BACKENDS for each in backend(machine)]
     once = {each.key: each for each in reversed(found)}

@@ -29,10 +29,12 @@ class Machine:
     Attributes:
         root: folder that holds ``sys``, ``proc`` and ``dev``.
         environ: variables that hide devices from this process, as CUDA_VISIBLE_DEVICES.
+        architecture: that this process runs on, as uname(2) has it; empty: another machine's files do not tell.
     """
 
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
 
     @property
     def is_this(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import onnxruntime
 
 from openclaw.devices.providers import CPU_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER, TENSORRT_PROVIDER
+from openclaw.errors import ModelInvalid
 from openclaw.execute.plugins import plugged_in
 from openclaw.graph.properties import readable_properties
 
@@ -48,8 +49,13 @@ def named_by(path: Path) -> str:
 @cache
 def installed() -> tuple[str, ...]:
     """Engines that can be used in this process, onnxruntime's own kernels first."""
-    built_in = [name for name, providers in _BUILT_IN.items() if providers[0] in onnxruntime.get_available_providers()]
-    return (OWN, *built_in, *((OPENVINO,) if _openvino_on_cpu() else ()))
+    return (OWN, *built_in(), *((OPENVINO,) if _openvino_on_cpu() else ()))
+
+
+def built_in() -> dict[str, str]:
+    """The engines that the installed onnxruntime has beside its own kernels, with the provider of each."""
+    available = onnxruntime.get_available_providers()
+    return {name: providers[0] for name, providers in _BUILT_IN.items() if providers[0] in available}
 
 
 def usable(engine: str, *, source: str) -> str:
@@ -62,12 +68,47 @@ def usable(engine: str, *, source: str) -> str:
     return OWN
 
 
-def add_to(options: Any, engine: str, *, threads: int) -> list[str] | None:
-    """Has sessions that are made with these options run on an engine of :func:`installed`.
+def open_session(
+    model: Path | str | bytes, options: Any, engine: str, *, threads: int, without: Sequence[str] | None = None
+) -> Any:
+    """A session of onnxruntime on an engine of :func:`installed`, and on no other.
 
-    Returns:
-        the ``providers`` to make the session with; None: the options have them.
+    Args:
+        model: a path, or the model itself.
+        options: of the session; those of the engine are added.
+        engine: what runs it.
+        threads: of one inference.
+        without: optimizers to do without.
+
+    Raises:
+        ModelInvalid: the engine could not be started.
+        Exception: what else onnxruntime raises.
     """
+    providers = add_to(options, engine, threads=threads)
+    # Its fallback is to make the session anew on the CPU, and to print that on stdout.
+    session = onnxruntime.InferenceSession(
+        model, options, providers=providers, disabled_optimizers=without, enable_fallback=False
+    )
+    if engine in _BUILT_IN and (reason := not_started(session, _BUILT_IN[engine][0])) is not None:
+        raise ModelInvalid(reason)
+    return session
+
+
+def not_started(session: Any, provider: str) -> str | None:
+    """Why a session that was made with a provider runs without it, in a sentence; None: it runs on it.
+
+    Left to itself onnxruntime goes on with the CPU where a provider cannot be started, and only its log tells.
+    """
+    if provider in session.get_providers():
+        return None
+    return (
+        f"{provider} could not be started, most often because a library that it needs is missing or of another "
+        "version; onnxruntime's log on stderr names it"
+    )
+
+
+def add_to(options: Any, engine: str, *, threads: int) -> list[str] | None:
+    """The ``providers`` to make a session with; None: the options have them now."""
     if engine == OPENVINO:
         options.add_provider_for_devices([_openvino_on_cpu()], {"load_config": _openvino_config(threads)})
         return None

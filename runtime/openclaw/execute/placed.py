@@ -43,8 +43,12 @@ def open_model(
 
 
 def _least_memory(path: Path) -> int:
-    """A model needs at least its weights; how much more, only running it tells."""
+    """A model needs at least its weights, in the file and beside it; how much more, only running it tells."""
+    from openclaw.graph.weights import read_weights
+    from openclaw.graph.wire import MalformedError
+
     try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        weights = read_weights(path)
+    except (OSError, MalformedError):
+        return 0  # opening it finds the words
+    return weights.size + weights.outside

@@ -12,6 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from openclaw.devices.assigning import Assignment
 from openclaw.devices.providers import plugin_of
 from openclaw.errors import DeviceUnavailable
+from openclaw.execute.engines import not_started
 from openclaw.execute.plugins import plugged_in
 
 # What is wrong with a model is wrong with it on every device.
@@ -20,8 +21,6 @@ _OF_THE_MODEL = (ort_errors.InvalidGraph, ort_errors.InvalidProtobuf, ort_errors
 
 def open_on(device: Assignment, path: Path, options: Any) -> Any:
     """A session of onnxruntime whose first provider is the device's.
-
-    Left to itself onnxruntime goes on with the CPU where a provider cannot be started, and only its log tells.
 
     Args:
         device: where; its variables are set in this process where they are not.
@@ -44,11 +43,8 @@ def open_on(device: Assignment, path: Path, options: Any) -> Any:
         # onnxruntime's exceptions have no common base below Exception.
         said = " ".join(str(error).split())[:600]
         raise DeviceUnavailable(f"{title}: {provider} cannot run {path.name}: {said}") from error
-    if provider not in session.get_providers():
-        raise DeviceUnavailable(
-            f"{title}: {provider} could not be started, most often because a library that it needs is missing or of "
-            "another version; onnxruntime's log on stderr names it"
-        )
+    if (reason := not_started(session, provider)) is not None:
+        raise DeviceUnavailable(f"{title}: {reason}")
     return session
 
 

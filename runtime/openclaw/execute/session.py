@@ -31,10 +31,14 @@ log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.generic]
 
+_OF_KERNELS = (ort_errors.Fail, ort_errors.RuntimeException)
+"""What a run raises where a kernel cannot go on, whatever the reason."""
+
 _COPYING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion")
 """Optimizers that write weights anew, and so would have them in memory (found by measuring, onnxruntime 1.31)."""
 
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory")
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate", "available memory of")
+"""In lower case; the last two are of onnxruntime's arena (bfc_arena.cc, onnxruntime 1.31)."""
 
 
 class Model:
@@ -49,6 +53,7 @@ class Model:
         device: where it was assigned to; None: nowhere, so to the CPU.
         memory: how it holds activations.
         path: the file.
+        worked: whether it ever answered: what fails on its kernels from then on are inputs that do not suit it.
     """
 
     def __init__(
@@ -72,8 +77,13 @@ class Model:
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
         self.datatypes = {spec.name: spec.datatype for spec in self.signature.outputs}
         self._outputs = tuple(self.datatypes)
+        self.worked = False
         self._session = session
         self._run = runner(session, self.signature, self.memory)
+        if engine == engines.OPENVINO:
+            from openclaw.execute.recovering import Recovering
+
+            self._run = Recovering(self._run, self.signature).run
 
     @classmethod
     def from_file(
@@ -144,8 +154,9 @@ class Model:
             outputs: which outputs to compute, all by default.
 
         Raises:
-            InvalidRequest: an input or output is unknown, missing, or of another datatype or shape.
-            InferenceFailed: the model failed on inputs that fit its signature.
+            InvalidRequest: an input or output is unknown, missing, or of another datatype or shape; or the model takes
+                no such values or sizes.
+            InferenceFailed: the model failed for another reason, as :meth:`infer` tells them apart.
         """
         arrays = {name: self._checked(name, value) for name, value in inputs.items()}
         missing = [spec for spec in self.signature.inputs if spec.name not in arrays]
@@ -178,8 +189,10 @@ class Model:
         """Runs one inference on inputs that were held against the signature already; the outputs ``names``, in order.
 
         Raises:
-            InvalidRequest: the model takes no such values or sizes.
-            InferenceFailed: the model failed on inputs that fit its signature.
+            InvalidRequest: the model takes no such values or sizes. A signature says little of what a model takes:
+                inputs may have to agree with each other, or numbers with a table. What kernels make of the rest has no
+                error of its own, so it is taken for this once the model has worked, on a CPU.
+            InferenceFailed: there is no memory, the device failed, or the model has never worked.
         """
         try:
             results: list[Array] = self._run(names, arrays)
@@ -189,8 +202,19 @@ class Model:
             raise InferenceFailed("out of memory while running the model") from error
         except Exception as error:
             # onnxruntime's exceptions have no common base below Exception, and kernels raise any of them.
+            if _is_shortage(error):
+                raise InferenceFailed(f"out of memory while running the model: {_brief(error)}") from error
+            if self.worked and self._on_cpu and isinstance(error, _OF_KERNELS):
+                raise InvalidRequest(f"the model takes no such inputs: {_brief(error)}") from error
             raise InferenceFailed(f"the model failed: {_brief(error)}") from error
+        self.worked = True
         return results
+
+    @property
+    def _on_cpu(self) -> bool:
+        # The other engines are built into an onnxruntime for GPUs.
+        own = self.engine in (engines.OWN, engines.OPENVINO)
+        return own and (self.device is None or self.device.on_cpu)
 
     def close(self) -> None:
         """Gives its memory back once the runs that go on have ended; it answers nothing after that."""
@@ -262,6 +286,30 @@ def _check_fits(path: Path, grant: Grant) -> None:
         )
 
 
+def session_options(threads: int, *, spinning: bool = False, log_severity: int = 3, profile: Path | None = None) -> Any:
+    """Options for a session as a server has it; also for those that are measured, which may differ in what follows.
+
+    Args:
+        threads: for one inference.
+        spinning: whether its threads spin from one operator to the next, as onnxruntime's do, but no longer than a run
+            lasts. A pool that spins on burns every core for a while after each request: other pods pay for it.
+        log_severity: from which on onnxruntime logs; 3: errors, 4: what ends the process.
+        profile: what the name of the file begins with that its profile is written to; None: there is no profile.
+    """
+    # It would leave a device identifier in the user's home.
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    entry = ("session.force_spinning_stop", "1") if spinning else ("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*entry)
+    options.log_severity_level = log_severity
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return options
+
+
 def _open_session(
     path: Path,
     threads: int,
@@ -272,23 +320,15 @@ def _open_session(
     arena: Arena | None = None,
     mapped: bool = False,
 ) -> Any:
-    # It would leave a device identifier in the user's home.
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning pool burns every core for a while after each request: other pods pay for it.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
     try:
         if device is not None:
             from openclaw.execute.providing import open_on
 
             return open_on(device, path, options)
-        providers = engines.add_to(options, engine, threads=threads)
         with arena_of(options, arena if engine == engines.OWN else None):
             without = _keep_mapped(options) if mapped else None
-            session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=without)
+            session = engines.open_session(path, options, engine, threads=threads, without=without)
         trim()
         return session
     except DeviceUnavailable:
@@ -297,7 +337,7 @@ def _open_session(
         raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
     except Exception as error:
         # onnxruntime's exceptions have no common base below Exception.
-        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+        if _is_shortage(error):
             raise OutOfMemory(f"out of memory while loading {source}; raise the memory limit") from error
         raise ModelInvalid(_why_invalid(error, source=source, size=path.stat().st_size)) from error
 
@@ -307,6 +347,11 @@ def _keep_mapped(options: Any) -> list[str]:
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     return list(_COPYING)
+
+
+def _is_shortage(error: Exception) -> bool:
+    said = str(error).lower()
+    return any(sign in said for sign in _OUT_OF_MEMORY)
 
 
 def _why_invalid(error: Exception, *, source: str, size: int) -> str:

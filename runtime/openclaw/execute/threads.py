@@ -22,3 +22,8 @@ def threads_of(config: ServerConfig) -> int:
 def runs_of(config: ServerConfig) -> int:
     """How many inferences a process runs at once: as many as keep its cores busy."""
     return max(1, cores_of(config) // threads_of(config))
+
+
+def spare_of(config: ServerConfig) -> int:
+    """How many more may share those cores: one where an inference has several threads, which wait for each other."""
+    return 1 if threads_of(config) > 1 else 0

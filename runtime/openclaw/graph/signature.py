@@ -83,9 +83,9 @@ class TensorSpec:
                 return False
         return True
 
-    def blank(self) -> npt.NDArray[np.generic]:
-        """Zeros (empty strings) of this shape; free dimensions are 1. What a warm-up is fed with."""
-        shape = tuple(1 if size == -1 else size for size in self.shape)
+    def blank(self, free: int = 1) -> npt.NDArray[np.generic]:
+        """Zeros (empty strings) of this shape, with free dimensions of this size. What a warm-up is fed with."""
+        shape = tuple(free if size == -1 else size for size in self.shape)
         if self.datatype == "BYTES":
             return np.full(shape, "", dtype=object)
         return np.zeros(shape, dtype=self.dtype)

@@ -22,6 +22,11 @@ def budget_of(setting: int | None, granted: int | None) -> int | None:
     return left if setting is None else min(setting, left)
 
 
-def for_weights(budget: int) -> int:
-    """The part of a budget that weights may take: without buffers nobody could ask."""
-    return budget - min(_BUFFERS, budget // _LARGEST_BUFFERS)
+def for_weights(budget: int, taken: int = 0) -> int:
+    """The part of a budget that weights may take: without buffers nobody could ask.
+
+    Args:
+        budget: bytes in all.
+        taken: bytes that are taken already by what is no weights; some are kept for that, taken or not.
+    """
+    return budget - max(taken, min(_BUFFERS, budget // _LARGEST_BUFFERS))

@@ -102,8 +102,3 @@ def ranked(held: Mapping[str, Sequence[int]], default: Sequence[int]) -> list[st
         if figures[-1] < default[-1] and all(mine <= its for mine, its in zip(figures, default, strict=True))
     ]
     return sorted(fewer, key=lambda name: (held[name][-1], sum(held[name])))
-
-
-def quick(ratios: Sequence[float]) -> bool:
-    """Whether a way may stay that takes so much of the default's latency, one figure for each case."""
-    return all(ratio <= SLOWER for ratio in ratios)

@@ -1,17 +1,13 @@
-"""Plans of graphs: of one, in the order that needs the least, and of one model for every bucket of shapes."""
+"""Plans of graphs: where tensors lie, and the order of execution that needs the least."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 
 from openclaw.graph.lifetimes import Dataflow
+from openclaw.memory.numbered import Numbered
 from openclaw.memory.planner import ALIGNMENT, Plan, plan
-from openclaw.memory.scheduling import bound, scheduled
-
-Shapes = Mapping[str, Sequence[int]]
+from openclaw.memory.scheduling import scheduled
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +35,7 @@ def plan_graph(flow: Dataflow, *, alignment: int = ALIGNMENT, seed: int = 0) -> 
     Raises:
         ValueError: as :func:`openclaw.memory.planner.plan`.
     """
-    order = scheduled(flow, alignment=alignment)
-    found = plan(flow.buffers(order), alignment=alignment, seed=seed)
-    return GraphPlan(found, tuple(order), bound(flow, alignment=alignment))
-
-
-class Buckets:
-    """The plans of one model, made when a bucket of shapes is first asked for; safe for several threads.
-
-    Batching rounds requests up to few shapes, so a plan is made once and used often.
-    """
-
-    def __init__(self, flow: Callable[[Shapes], Dataflow], *, most: int = 32, alignment: int = ALIGNMENT) -> None:
-        """
-        Args:
-            flow: the graph's dataflow for the shapes of its inputs.
-            most: plans that are kept; the one that was not asked for the longest is forgotten.
-            alignment: in bytes, a power of two.
-        """
-        self._flow = flow
-        self._most = most
-        self._alignment = alignment
-        self._plans: OrderedDict[tuple[tuple[str, tuple[int, ...]], ...], GraphPlan] = OrderedDict()
-        self._lock = Lock()
-
-    def plan(self, shapes: Shapes) -> GraphPlan:
-        """The plan for inputs of these shapes.
-
-        Raises:
-            Exception: whatever `flow` raises for these shapes; nothing is kept then.
-        """
-        key = tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
-        with self._lock:
-            found = self._plans.get(key)
-            if found is None:
-                found = self._plans[key] = plan_graph(self._flow(shapes), alignment=self._alignment)
-            self._plans.move_to_end(key)
-            while len(self._plans) > self._most:
-                self._plans.popitem(last=False)
-            return found
+    graph = Numbered(flow)
+    order = scheduled(graph, alignment=alignment)
+    found = plan(graph.buffers(order), alignment=alignment, seed=seed)
+    return GraphPlan(found, tuple(order), graph.bound(graph.own, alignment=alignment))

@@ -7,38 +7,32 @@ to run next whatever leaves the least alive, and to follow each branch to its en
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from openclaw.graph.lifetimes import Dataflow
-from openclaw.memory.blocks import blocks
+from openclaw.memory.numbered import Numbered
 
 _WINDOW = 8
 """Steps that are compared of those that could run next: the earliest in the graph's own order."""
 
 
-def bound(flow: Dataflow, order: Sequence[int] | None = None, *, alignment: int = 1) -> int:
-    """The most bytes that live at once when the steps run in this order, by default in their own."""
-    return blocks([each for each in flow.buffers(order) if each.size], alignment).bound
-
-
-def scheduled(flow: Dataflow, *, alignment: int = 1) -> list[int]:
+def scheduled(graph: Numbered, *, alignment: int = 1) -> list[int]:
     """The order that needs the least: the numbers of the steps; their own order unless another one needs less."""
-    own = list(range(len(flow.steps)))
-    best, least = own, bound(flow, alignment=alignment)
-    for order in (frugal(flow), by_branch(flow)):
-        needs = bound(flow, order, alignment=alignment)
+    best = graph.own
+    least = graph.bound(best, alignment=alignment)
+    for order in (frugal(graph), by_branch(graph)):
+        needs = graph.bound(order, alignment=alignment)
         if needs < least:
             best, least = order, needs
     return best
 
 
-def by_branch(flow: Dataflow) -> list[int]:
+def by_branch(graph: Numbered) -> list[int]:
     """Backwards from the last steps: what a step needs runs before it, one input after the other, and nothing else."""
-    before = _before(flow)
+    before = graph.before
     used = {number for each in before for number in each}
     order: list[int] = []
     seen: set[int] = set()
-    for last in range(len(flow.steps)):
+    for last in range(len(before)):
         if last in used:
             continue
         waiting: list[tuple[int, Iterator[int]]] = [(last, iter(before[last]))]
@@ -55,19 +49,19 @@ def by_branch(flow: Dataflow) -> list[int]:
     return order
 
 
-def frugal(flow: Dataflow) -> list[int]:
+def frugal(graph: Numbered) -> list[int]:
     """Step by step, whichever of those that can run leaves the fewest bytes alive."""
-    before = _before(flow)
+    before = graph.before
     missing = [len(each) for each in before]
-    after: list[list[int]] = [[] for _ in flow.steps]
+    after: list[list[int]] = [[] for _ in before]
     for step, needs in enumerate(before):
         for each in needs:
             after[each].append(step)
-    alive = _Alive(flow)
+    alive = _Alive(graph)
     ready = [step for step, count in enumerate(missing) if not count]
     order: list[int] = []
     while ready:
-        step = min(ready[:_WINDOW], key=lambda each: (alive.growth(each), each))
+        step = min(ready[:_WINDOW], key=alive.growth.__getitem__)  # the earliest of equals
         ready.remove(step)
         order.append(step)
         alive.run(step)
@@ -78,39 +72,40 @@ def frugal(flow: Dataflow) -> list[int]:
     return order
 
 
-def _before(flow: Dataflow) -> list[list[int]]:
-    """For each step those that make what it reads, each once, in the order of its inputs."""
-    makers = {name: number for number, step in enumerate(flow.steps) for name in step.makes if name}
-    return [list(dict.fromkeys(makers[name] for name in step.uses if name in makers)) for step in flow.steps]
-
-
 class _Alive:
-    """How much a step makes and how much it is the last one to need, while steps run in some order."""
+    """What is alive while steps run in some order.
 
-    def __init__(self, flow: Dataflow) -> None:
-        buffers = flow.buffers()
-        groups = {name: number for number, each in enumerate(buffers) for name in each.names}
-        self._sizes = [each.size for each in buffers]
-        self._touched = [{groups[name] for name in (*step.uses, *step.makes) if name in groups} for step in flow.steps]
-        self._left = [0] * len(self._sizes)
-        for touched in self._touched:
-            for each in touched:
-                self._left[each] += 1
+    Attributes:
+        growth: for each step that has not run the bytes that would be alive after it, less those before.
+    """
+
+    def __init__(self, graph: Numbered) -> None:
+        heads, _, _ = graph.lifetimes(graph.own)
+        self._sizes = graph.sizes
+        self._touched = [{heads[group] for group in groups} for groups in graph.touched]
+        self._touching: list[list[int]] = [[] for _ in heads]
+        for step, touched in enumerate(self._touched):
+            for group in touched:
+                self._touching[group].append(step)
         # What stays until the end is needed by one more step, which never runs.
-        for name in flow.kept & groups.keys():
-            self._left[groups[name]] += 1
-        self._begun = [False] * len(self._sizes)
-
-    def growth(self, step: int) -> int:
-        """Bytes that are alive after the step, less those before."""
-        growth = 0
-        for each in self._touched[step]:
-            begins, ends = not self._begun[each], self._left[each] == 1
-            growth += (begins - ends) * self._sizes[each]
-        return growth
+        kept = {heads[group] for group in graph.kept}
+        self._left = [len(steps) + (group in kept) for group, steps in enumerate(self._touching)]
+        self._begun = [False] * len(heads)
+        self.growth = [
+            sum(self._sizes[group] for group in touched if self._left[group] > 1) for touched in self._touched
+        ]
 
     def run(self, step: int) -> None:
         """The step has run."""
-        for each in self._touched[step]:
-            self._begun[each] = True
-            self._left[each] -= 1
+        for group in self._touched[step]:
+            if not self._begun[group]:
+                self._begun[group] = True
+                self._shrink(group)
+            self._left[group] -= 1
+            if self._left[group] == 1:
+                self._shrink(group)
+
+    def _shrink(self, group: int) -> None:
+        """Those that touch it make it no more, or are the last to need it."""
+        for step in self._touching[group]:
+            self.growth[step] -= self._sizes[group]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 STALE_SECONDS = 60.0
 """Without a request so long, a packed model may have to give its place to one that is asked for."""
@@ -30,8 +30,8 @@ class Tier(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """One model of the server.
+class Footprint:
+    """What one model of the server takes in each tier, and what speaks for leaving it there.
 
     Attributes:
         packed: bytes of the budget that it takes when it is packed.
@@ -67,12 +67,24 @@ class Resident:
         return self.tier is not Tier.EVICTED and not self.pinned and not self.busy
 
 
+class Basis(Enum):
+    """What a placing rests on."""
+
+    ROOM = "room"
+    """Once others are evicted there is room, also from then on."""
+    TRIAL = "trial"
+    """There would be room if others gave up theirs: opened to see that it works, and evicted after that."""
+    TRUST = "trust"
+    """Nothing that is sure bounds it: it is taken to fit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placing:
     """What to do: evict these, then open the model in this tier."""
 
     tier: Tier
     evict: tuple[str, ...] = ()
+    basis: Basis = Basis.ROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,38 +102,63 @@ class Shortage:
     passing: bool
 
 
-def placing(wanted: Resident, others: Sequence[Resident], *, budget: int | None, now: float) -> Placing | Shortage:
-    """How to open a model that is asked for.
+def placing(
+    wanted: Footprint,
+    others: Sequence[Footprint],
+    *,
+    budget: int | None,
+    now: float,
+    lent: int = 0,
+    evicting: bool = True,
+    enforced: bool = True,
+) -> Placing | Shortage:
+    """Where a model goes: one that is brought up, asked for while it is on disk, or has earned a faster tier.
 
     Args:
         wanted: it; its own tier counts for nothing.
         others: of the same budget.
         budget: bytes; None: no bound.
         now: by the clock of ``last_used``.
+        lent: bytes of the budget that requests in flight have for now.
+        evicting: whether others may be evicted for it. Otherwise what would need that is placed on trial.
+        enforced: whether the budget is sure. Otherwise what can never fit into it is packed on trust.
     """
     if budget is None:
-        return Placing(Tier.PACKED)
-    free = budget - sum(other.held for other in others)
+        return Placing(Tier.PACKED, basis=Basis.TRUST)
+    free = budget - lent - sum(other.held for other in others)
+    victims = others if evicting else ()
     # Who is mapped at all would rather wait for a place than drive out who is asked for as often.
-    first = _given_up(others, now=None if wanted.pinned or wanted.mapped is None else now)
+    first = _given_up(victims, now=None if wanted.pinned or wanted.mapped is None else now)
     tries = [(Tier.PACKED, first)]
     if wanted.mapped is not None:
-        tries.append((Tier.MAPPED, _given_up(others)))
-    for tier, victims in tries:
-        found = _freed(victims, missing=wanted.cost(tier) - free)
+        tries.append((Tier.MAPPED, _given_up(victims)))
+    for tier, movable in tries:
+        found = _freed(movable, missing=wanted.cost(tier) - free)
         if found is not None:
             return Placing(tier, found)
-    needed = min(wanted.packed, wanted.cost(Tier.MAPPED))
+    least = tries[-1][0]
+    needed = min(wanted.packed, wanted.cost(least))
     left = budget - sum(other.held for other in others if other.pinned)
-    return Shortage(needed, left=left, passing=needed <= left)
+    if needed > left:
+        return Shortage(needed, left=left, passing=False) if enforced else Placing(Tier.PACKED, basis=Basis.TRUST)
+    return Shortage(needed, left=left, passing=True) if evicting else Placing(least, basis=Basis.TRIAL)
 
 
-def promotion(models: Sequence[Resident], *, budget: int | None, now: float) -> tuple[str, Placing] | None:
-    """A mapped model that should be packed, and how; None where all is well. Those asked for last come first."""
+def promotion(
+    models: Sequence[Footprint], *, budget: int | None, now: float, lent: int = 0
+) -> tuple[str, Placing] | None:
+    """A mapped model that should be packed, and how; None where all is well. Those asked for last come first.
+
+    Args:
+        models: of one budget.
+        budget: as :func:`placing` takes it.
+        now: as there.
+        lent: as there.
+    """
     mapped = [model for model in models if model.tier is Tier.MAPPED and not _stale(model, now)]
     for model in sorted(mapped, key=lambda model: -model.last_used):
         others = [other for other in models if other.name != model.name]
-        found = placing(model, others, budget=budget, now=now)
+        found = placing(model, others, budget=budget, now=now, lent=lent)
         if isinstance(found, Placing) and found.tier is Tier.PACKED:
             return model.name, found
     return None
@@ -136,7 +173,7 @@ class Reduction:
     missing: int
 
 
-def reduction(models: Sequence[Resident], *, budget: int | None) -> Reduction:
+def reduction(models: Sequence[Footprint], *, budget: int | None) -> Reduction:
     """What is to give up memory where there is less than there was; pinned models stay, but may have to be mapped."""
     missing = 0 if budget is None else sum(model.held for model in models) - budget
     evict, remap = [], []
@@ -155,20 +192,20 @@ def reduction(models: Sequence[Resident], *, budget: int | None) -> Reduction:
     return Reduction(tuple(evict), tuple(remap), missing=max(0, missing))
 
 
-def needed(models: Sequence[Resident]) -> int:
+def needed(models: Sequence[Footprint]) -> int:
     """The least budget with which each of them can answer: the pinned ones together, and the largest other one."""
     least = [min(model.packed, model.cost(Tier.MAPPED)) for model in models]
     pinned = sum(size for model, size in zip(models, least, strict=True) if model.pinned)
     return pinned + max((size for model, size in zip(models, least, strict=True) if not model.pinned), default=0)
 
 
-def _given_up(models: Sequence[Resident], *, now: float | None = None) -> Iterator[Resident]:
+def _given_up(models: Sequence[Footprint], *, now: float | None = None) -> Iterator[Footprint]:
     """Those that may have to give up their memory, the longest unused first; with ``now`` only stale ones."""
     movable = (model for model in models if model.movable and (now is None or _stale(model, now)))
     return iter(sorted(movable, key=_age))
 
 
-def _freed(victims: Iterator[Resident], *, missing: int) -> tuple[str, ...] | None:
+def _freed(victims: Iterator[Footprint], *, missing: int) -> tuple[str, ...] | None:
     """As many of them as are needed for so many bytes; None where all are too few."""
     names = []
     while missing > 0:
@@ -180,9 +217,9 @@ def _freed(victims: Iterator[Resident], *, missing: int) -> tuple[str, ...] | No
     return tuple(names)
 
 
-def _age(model: Resident) -> tuple[float, str]:
+def _age(model: Footprint) -> tuple[float, str]:
     return model.last_used, model.name
 
 
-def _stale(model: Resident, now: float) -> bool:
+def _stale(model: Footprint, now: float) -> bool:
     return now - model.last_used >= STALE_SECONDS

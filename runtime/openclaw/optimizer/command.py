@@ -13,11 +13,11 @@ from openclaw.errors import EX_CONFIG, StartupError
 _HELP = """Makes a model faster without losing accuracy unseen.
 
 Tries what may make IN faster on this machine (fused operators, int8, int4, bf16), times every form in turns with
-onnxruntime's default, and writes the fastest one that stays within the accuracy budget to OUT. OUT is never slower
-than IN: if nothing pays, it is IN.
+onnxruntime's default, and writes the fastest one that stays within the accuracy budget to OUT. OUT is not slower than
+IN as far as can be told: if no form pays, it is IN, with at most properties added.
 
-OUT also says how activations are held in the least memory without being slower: in which arena, and how many rows of
-a batch at a time. With --memory least it may be slower.
+These properties say how activations are held in less memory: in which arena, and how many rows of a batch at a time.
+They may take 3 % of what a faster form has gained; with --memory least they may take any time.
 
 Lower precision needs data to judge it on: an .npz file with an array for every input, whose first axis counts samples,
 or a folder of such files. One half calibrates, the other judges. Without data only what is equal within 1e-4 is tried.
@@ -53,6 +53,7 @@ _OPTIONS = {
     "cache": "--cache",
     "calibration": "--calibration",
     "engines": "--engine",
+    "fix_shapes": "--fix-shapes",
     "max_batch_size": "--max-batch-size",
     "memory": "--memory",
     "metric": "--metric",
@@ -95,6 +96,7 @@ class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, int8, int4 or bf16.")
 @click.option("--target-latency", type=float, metavar="SECONDS", help="Take the most exact form that meets it.")
 @click.option("--shape", "shapes", type=_Shape(), multiple=True, help="What to time on; once for every input.")
+@click.option("--fix-shapes", is_flag=True, help="The result takes the shapes of --shape alone.")
 @click.option("--threads", type=int, help="Threads of one inference. [default: the cores of this process]")
 @click.option("--time-limit", type=float, default=110.0, show_default=True, help="Seconds it may take; see the docs.")
 @click.option("--only", multiple=True, metavar="RECIPE", help="Try this recipe; may be given several times.")

@@ -1,8 +1,12 @@
-"""The forms that cost no accuracy: the passes of ``openclaw.graph.passes``, and the proof that outputs stay equal."""
+"""The forms that cost no accuracy: the passes of ``openclaw.graph.passes``, and the proof that outputs stay equal.
+
+LayerNormalization is an operator from operator set 17 on, and onnxruntime's Attention comes after a Softmax as it is
+from 13 on. Models of older sets, which many exporters write, are converted first where fewer nodes come of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -10,9 +14,12 @@ import onnx_ir as ir
 
 from openclaw.errors import NotApplicable
 from openclaw.graph.passes import FINAL, LOSSLESS, PassFailed, apply
+from openclaw.graph.passes.contract import NodePass
 from openclaw.optimizer.accuracy import budget as budgets
 from openclaw.optimizer.accuracy import metrics
 from openclaw.optimizer.accuracy.metrics import Answers
+from openclaw.optimizer.model.contents import count_computing
+from openclaw.optimizer.model.opset import opset_of, raised
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 _HALF = 2 * float(np.finfo(np.float16).eps)
@@ -22,19 +29,47 @@ PLAIN = "lossless passes"
 """Where ``Material.shared`` has what the passes made, or why they made nothing."""
 
 
-def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None) -> Made:
-    """The model after the lossless passes.
+OPSET = 17
+"""The operator set in which every pass finds what it looks for."""
+CONVERTED = "operator set"
+"""The note that tells of a conversion."""
+
+
+def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None, converts: bool = True) -> Made:
+    """The model after the lossless passes, in a later operator set where it ends with fewer nodes there.
 
     A pass that fails is left out, and named under ``failed`` of the notes.
 
     Args:
         model: stays as it is.
         only: names of passes; by default all that never slow a model down.
+        converts: whether the operator set may change.
 
     Raises:
         NotApplicable: no pass found anything to do.
     """
     wanted = [one.name for one in LOSSLESS if not one.speculative] if only is None else list(only)
+    made: Made | NotApplicable
+    try:
+        made = _applied(model, wanted)
+    except NotApplicable as error:
+        made = error
+    if converts and _held_back(model, wanted):
+        try:
+            later = _applied(raised(model, OPSET), wanted)
+        except NotApplicable:
+            pass
+        else:
+            before = made.model if isinstance(made, Made) else model
+            if count_computing(later.model.graph) < count_computing(before.graph):
+                return Made(later.model, {**later.notes, CONVERTED: f"{opset_of(model)}, converted to {OPSET}"})
+    if isinstance(made, NotApplicable):
+        raise made
+    return made
+
+
+def _applied(model: onnx.ModelProto, names: Sequence[str]) -> Made:
+    wanted = list(names)
     failed: dict[str, str] = {}
     while True:
         graph = ir.from_proto(model)
@@ -50,6 +85,38 @@ def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None) -> M
         raise NotApplicable("no pass found anything to rewrite" + (f"; failed: {failed}" if failed else ""))
     notes: dict[str, object] = {"passes": dict(counts)}
     return Made(ir.to_proto(graph), {**notes, "failed": failed} if failed else notes)
+
+
+def _held_back(model: onnx.ModelProto, names: Sequence[str]) -> bool:
+    """Whether a pass does not know the model's operator set, and the model has what the pass looks at."""
+    version = opset_of(model)
+    if version >= OPSET:
+        return False
+    left_out = [one for one in (*LOSSLESS, *FINAL) if one.name in names and version not in one.opsets]
+    there = {node.op_type for node in model.graph.node}
+    return any(isinstance(one, NodePass) and not there.isdisjoint(one.operators) for one in left_out)
+
+
+def proven(
+    model: onnx.ModelProto, holds: Callable[[onnx.ModelProto], bool]
+) -> tuple[Made | NotApplicable, onnx.ModelProto]:
+    """What the passes make of a model, or why nothing; and the form of the model to make others from.
+
+    Where a form that was converted does not hold, the passes take the model in the operator set that it is in.
+
+    Args:
+        model: stays as it is.
+        holds: whether a form answers as the model does.
+    """
+    try:
+        made = rewritten(model)
+        good = holds(made.model)
+        if not good and CONVERTED in made.notes:
+            made = rewritten(model, converts=False)
+            good = holds(made.model)
+    except NotApplicable as error:
+        return error, model
+    return made, made.model if good else model
 
 
 def equal(reference: Answers, candidate: Answers) -> str | None:

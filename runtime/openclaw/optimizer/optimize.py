@@ -12,6 +12,7 @@ import onnx
 from openclaw.optimizer import options
 from openclaw.optimizer.accuracy.budget import UserMetric
 from openclaw.optimizer.model import source as sources
+from openclaw.optimizer.model.fixing import fixed
 from openclaw.optimizer.options import Calibration
 from openclaw.optimizer.progress import Silent, Watcher
 from openclaw.optimizer.results.cache import Cache
@@ -28,6 +29,7 @@ def optimize(
     accuracy_budget: str | None = None,
     metric: str | UserMetric | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    fix_shapes: bool = False,
     target_latency: float | None = None,
     threads: int | None = None,
     only: Sequence[str] = (),
@@ -51,6 +53,8 @@ def optimize(
         metric: ``package.module:function`` or a function ``(reference, candidate) -> float`` of the outputs by name;
             the budget bounds it as ``metric>=0.98``.
         shapes: of inputs by name, to time on; by default those of the data, or with a batch of 1 and usual sizes.
+        fix_shapes: whether the result is for ``shapes`` alone, so that what a model computes of its inputs' sizes is
+            constant; it is held against the model with these shapes.
         target_latency: seconds; the most exact form that meets it is taken.
         threads: that one inference may use; by default the whole cores granted to this process.
         only: names of recipes to try, by default all.
@@ -59,8 +63,10 @@ def optimize(
         time_limit: seconds; when most of them are gone no further recipe is begun, but one of lower precision in any
             case. ``math.inf``: try all.
         memory: how activations are held: ``auto``: in the way that holds the least of those that take at most 1.03 of
-            the default's latency; ``least``: in the one that holds the least; ``default``: as onnxruntime does. What is
-            chosen is named in the model's properties, for ``openclaw serve`` and :func:`openclaw.load`.
+            the latency that the kept form has in onnxruntime's arena, and with it at most 1.02 of the exported model's;
+            where no form was kept, that are no slower as far as can be told. ``least``: in the one that holds the
+            least; ``default``: as onnxruntime does. What is chosen is named in the model's properties, for
+            ``openclaw serve`` and :func:`openclaw.load`.
         max_batch_size: rows that requests are served in together, at most: memory is measured with as many, too.
         cache: a folder or URI (``s3://``, ``gs://``, ``az://``, ``file://``) of earlier results; None: there is none.
         progress: is told what is going on.
@@ -77,6 +83,7 @@ def optimize(
         accuracy_budget=accuracy_budget,
         metric=metric,
         shapes=shapes,
+        fix_shapes=fix_shapes,
         target_latency=target_latency,
         only=only,
         engines=engines,
@@ -85,7 +92,8 @@ def optimize(
         max_batch_size=max_batch_size,
     )
     store = None if cache is None else Cache(cache)
-    task = Task(sources.read(source), chosen, machine)
+    given = sources.read(source)
+    task = Task(fixed(given, shapes or {}) if fix_shapes else given, chosen, machine)
     return perform(task, cache=store, watcher=progress or Silent(), start=start)
 
 

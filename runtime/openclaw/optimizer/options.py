@@ -35,6 +35,7 @@ class Options:
     calibration: Path | Mapping[str, Array] | None = None
     budget: Budget | None = None
     shapes: Mapping[str, tuple[int, ...]] | None = None
+    fix_shapes: bool = False
     target_latency: float | None = None
     only: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class Options:
             "budget": None if self.budget is None else str(self.budget),
             "metric": metric,
             "shapes": {name: list(shape) for name, shape in (self.shapes or {}).items()},
+            "fix_shapes": self.fix_shapes,
             "target_latency": self.target_latency,
             "only": sorted(self.only),
             "engines": sorted(self.engines),
@@ -82,6 +84,7 @@ def checked(
     accuracy_budget: str | None = None,
     metric: str | UserMetric | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    fix_shapes: bool = False,
     target_latency: float | None = None,
     only: Sequence[str] = (),
     engines: Sequence[str] = (),
@@ -95,6 +98,8 @@ def checked(
             raise ConfigInvalid(f"{name}: it is {word!r}; allowed: {', '.join(allowed)}")
     if max_batch_size < 1:
         raise ConfigInvalid(f"max_batch_size: it is {max_batch_size}; allowed is 1 and more")
+    if fix_shapes and not shapes:
+        raise ConfigInvalid("fix_shapes: say with shapes which sizes the inputs are to have")
     if target_latency is not None and not target_latency > 0:
         raise ConfigInvalid(f"target_latency: it is {target_latency} s and must be above 0")
     if not time_limit > 0:
@@ -107,6 +112,7 @@ def checked(
         calibration=Path(calibration) if isinstance(calibration, str) else calibration,
         budget=None if accuracy_budget is None else budgets.parse(accuracy_budget, own),
         shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        fix_shapes=fix_shapes,
         target_latency=target_latency,
         only=tuple(only),
         engines=tuple(engines),

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from openclaw.errors import ConfigInvalid, InferenceFailed, ModelInvalid, NotApplicable
+from openclaw.errors import ConfigInvalid, InferenceFailed, ModelInvalid
 from openclaw.optimizer import calibration as data
 from openclaw.optimizer import candidates, engines
-from openclaw.optimizer.lossless import PLAIN, equal, rewritten
+from openclaw.optimizer.lossless import PLAIN, equal, proven
 from openclaw.optimizer.measuring import bench, feeds, trial
 from openclaw.optimizer.measuring.bench import Bench
-from openclaw.optimizer.measuring.engine import Engine, open_engine, open_session
+from openclaw.optimizer.measuring.engine import Engine, brief, open_engine, open_session
 from openclaw.optimizer.measuring.selection import choose
 from openclaw.optimizer.measuring.trial import Outcome, Trial
 from openclaw.optimizer.memory.applying import with_memory
@@ -54,6 +54,9 @@ class Run:
         self._versions, self._watcher = task.versions, watcher
         self._engines = engines.chosen(task.options.engines, precision=task.options.precision)
         self._notes: list[str] = []
+        if task.options.fix_shapes and task.source.untouched is None:
+            told = ", ".join(f"{name} {list(sizes)}" for name, sizes in (task.options.shapes or {}).items())
+            self._notes.append(f"The result takes these shapes alone, and is held against the model with them: {told}.")
         self._start = start
 
     def result(self) -> Result:
@@ -205,17 +208,15 @@ class Run:
         return time.monotonic() + max(left, 0.0) / 2
 
     def _material(self, base: Bench, folder: Path) -> Material:
+        def holds(form: onnx.ModelProto) -> bool:
+            try:
+                return base.unequal(open_engine(form, base.threads), lossless=True) is None
+            except ModelInvalid:
+                return False
+
         exported = self._source.model
-        fused = exported
-        shared: dict[str, Any] = {}
-        try:
-            shared[PLAIN] = made = rewritten(exported)
-            if base.unequal(open_engine(made.model, base.threads), lossless=True) is None:
-                fused = made.model
-        except NotApplicable as error:
-            shared[PLAIN] = error
-        except ModelInvalid:
-            pass
+        plain, fused = proven(exported, holds)
+        shared: dict[str, Any] = {PLAIN: plain}
         instructions = frozenset(self._machine.instructions)
         return Material(
             exported, fused, base.calibration, base.timed, instructions, base.threads, folder, shared=shared
@@ -253,20 +254,17 @@ class Run:
 
     def _closed(self, kept: Trial | None, trials: Sequence[Trial], *, base: Bench, rounds: Sequence[float]) -> Result:
         """The last check of what is given out, as its bytes will be read; and the report."""
-        model = self._source.model
+        model, failed = self._source.model, None
         if kept is not None and kept.made is not None:
-            model = onnx.ModelProto.FromString(kept.made.model.SerializeToString())
-            sources.check(model, "the result")
-            engine = open_engine(model, base.threads)
-            reason = base.unequal(engine, lossless=kept.lossless)
-            if reason is None and not kept.lossless:
-                reason = next(iter(base.verdict(engine).broken), None)
-            if reason is not None:
+            made = onnx.ModelProto.FromString(kept.made.model.SerializeToString())
+            if (reason := _fails(made, kept, base)) is None:
+                model = made
+            else:
                 kept.end("refused", f"the last check failed: {reason}")
-                model, kept = self._source.model, None
-        document = self._report(
-            model, kept=None if kept is None else kept.recipe.name, verdict=self._verdict(kept, trials)
-        ).model_copy(
+                failed = f"The exported model is kept: {kept.recipe.name} was the best, but {kept.reason}."
+                kept = None
+        name, verdict = None if kept is None else kept.recipe.name, failed or self._verdict(kept, trials)
+        document = self._report(model, kept=name, verdict=verdict).model_copy(
             update={
                 "baseline": trial.latency_of(rounds) if rounds else None,
                 "candidates": [trial.entry(one, base) for one in trials],
@@ -313,6 +311,20 @@ class Run:
             seed=self._options.seed,
             seconds=0.0,
         )
+
+
+def _fails(model: onnx.ModelProto, kept: Trial, base: Bench) -> str | None:
+    """Why a model that is to be given out does not pass the last check, or None."""
+    try:
+        sources.check(model, "the result")
+        engine = open_engine(model, base.threads)
+        reason = base.unequal(engine, lossless=kept.lossless)
+        if reason is None and not kept.lossless:
+            reason = next(iter(base.verdict(engine).broken), None)
+    except Exception as error:
+        # As in a trial: what a user's metric or foreign code raises must cost the form, not the optimization.
+        return brief(error)
+    return reason
 
 
 def _gain(one: Trial) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from openclaw.devices.cpu import Grant, default_threads, read_grant
 from openclaw.devices.instructions import read_instructions, read_processor
@@ -13,10 +14,10 @@ from openclaw.errors import ConfigInvalid
 from openclaw.optimizer.results.report import Machine
 from openclaw.version import __version__
 
-OPTIMIZER = 3
+OPTIMIZER = 5
 """Raised whenever the same options could give another result; older entries of the cache are then passed over."""
 
-_PACKAGES = ("onnxruntime", "onnx", "onnx-ir", "onnxscript", "numpy")
+_PACKAGES = ("onnx", "onnx-ir", "onnxscript", "numpy")
 _ENGINES = ("onnxruntime-ep-openvino", "onnxruntime-gpu")
 """Packages that bring engines, and need not be there."""
 
@@ -37,13 +38,37 @@ def read_machine(threads: int | None, grant: Grant | None = None) -> Machine:
 
 def read_versions() -> dict[str, str]:
     """Versions of everything that decides what comes out."""
+    # Whichever package brings it: onnxruntime, onnxruntime-gpu, or one that a vendor built.
+    import onnxruntime
+
     return {
         "openclaw": __version__,
         "optimizer": str(OPTIMIZER),
         "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
         **{name: version(name) for name in _PACKAGES},
         **dict(_installed(_ENGINES)),
     }
+
+
+def read_gpus(root: Path = Path("/"), *, engines: Mapping[str, str] | None = None) -> list[str]:
+    """Names of the GPUs that an engine may run on; none where onnxruntime has no engine for GPUs.
+
+    Args:
+        root: folder that holds ``sys``, ``proc`` and ``dev``.
+        engines: by name their providers; by default those that the installed onnxruntime has built in.
+    """
+    if engines is None:
+        from openclaw.execute.engines import built_in
+
+        engines = built_in()
+    if not engines:
+        return []
+    # Every vendor's devices: rarely asked for, and not quick to import.
+    from openclaw.devices.inventory import read_devices
+
+    found = read_devices(root, installed=frozenset(engines.values()))
+    return sorted(device.name for device in found if device.type == "GPU" and device.provider is not None)
 
 
 def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:

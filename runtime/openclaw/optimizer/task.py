@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openclaw.optimizer.model.source import Source
 from openclaw.optimizer.options import Options
 from openclaw.optimizer.results.report import Machine
-from openclaw.optimizer.surroundings import read_versions
+from openclaw.optimizer.surroundings import read_gpus, read_versions
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,14 @@ class Task:
         options: what is asked for.
         machine: where it is measured.
         versions: of everything that makes and runs its forms.
+        gpus: that its forms may run on, by name.
     """
 
     source: Source
     options: Options
     machine: Machine
     versions: Mapping[str, str] = field(default_factory=read_versions)
+    gpus: Sequence[str] = field(default_factory=read_gpus)
 
     def key(self) -> str | None:
         """The name of the result; None if it cannot be told. Raises ConfigInvalid as :meth:`Options.identity`."""
@@ -40,6 +42,11 @@ class Task:
             return None
         # The processor's name, too: two with the same instructions need not be as fast in them.
         machine = self.machine
-        where = {"processor": machine.processor, "instructions": machine.instructions, "threads": machine.threads}
+        where = {
+            "processor": machine.processor,
+            "instructions": machine.instructions,
+            "threads": machine.threads,
+            "gpus": list(self.gpus),
+        }
         document = {"model": self.source.digest, "options": asked, "machine": where, "versions": dict(self.versions)}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -32,7 +32,7 @@ CELL = 8
 SLOT_CELLS = 1 << 20
 """8 MiB of address space a process; the kernel gives memory only to pages that were written."""
 
-_USED, _TAKEN, _FIRST = 0, 1, 2
+_USED, _TAKEN, _BEAT, _SINCE, _FIRST = 0, 1, 2, 3, 4
 _HEADER = 3
 
 
@@ -66,6 +66,10 @@ class SharedCounters:
         """Bytes of memory that the owners of all slots but one say they have taken."""
         return sum(each.taken for index, each in enumerate(self) if index != slot and each.pid)
 
+    def stalled(self, now: float) -> float:
+        """Seconds for which the worst of all processes has neither ended a run nor turned its event loop."""
+        return max((each.stalled(now) for each in self if each.pid), default=0.0)
+
     def __iter__(self) -> Iterator[Slot]:
         """All slots, used or not."""
         return (self.slot(index) for index in range(self.slots))
@@ -84,7 +88,7 @@ class Slot:
     def take(self) -> None:
         """Makes the calling process the owner. Raises Occupied while another one is, and runs."""
         self._tenure = self._part.take()
-        self.cells[_TAKEN] = 0.0
+        self.cells[_TAKEN] = self.cells[_BEAT] = self.cells[_SINCE] = 0.0
         if not self.cells[_USED]:
             self.cells[_USED] = float(_FIRST)
 
@@ -110,6 +114,21 @@ class Slot:
     @taken.setter
     def taken(self, size: int) -> None:
         self.cells[_TAKEN] = float(size)
+
+    def beat(self, now: float, *, since: float) -> None:
+        """Says that the owner's event loop turns.
+
+        Args:
+            now: by the monotonic clock, which all processes of a machine share; seconds.
+            since: when the oldest run of a model began that has not ended; ``now`` where there is none.
+        """
+        self.cells[_SINCE] = since
+        self.cells[_BEAT] = now
+
+    def stalled(self, now: float) -> float:
+        """Seconds since the owner was last known to get on; 0.0 of one that has not said so yet."""
+        beat, since = self.cells[_BEAT], self.cells[_SINCE]
+        return max(0.0, now - beat, beat - since) if beat else 0.0
 
     def block(self, key: bytes, size: int) -> int | None:
         """Where in ``cells`` the ``size`` numbers of ``key`` begin; zeros unless this slot had them already.

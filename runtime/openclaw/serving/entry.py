@@ -7,8 +7,9 @@ being imported: a tenth of a cold start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from openclaw.config import ServerConfig
 from openclaw.serving.loader import Loader
@@ -49,7 +50,9 @@ def _imported() -> Serve:
     return serve
 
 
-async def _with_workers(config: ServerConfig, cache_dir: Path) -> None:
+def _with_workers(config: ServerConfig, cache_dir: Path) -> Coroutine[Any, Any, None]:
+    """Forks before there is a loop, so that the processes share what they have imported."""
+    from openclaw.serving.forking import forked
     from openclaw.serving.workers import serve_with_workers
 
-    await serve_with_workers(config, cache_dir)
+    return serve_with_workers(config, cache_dir, process=forked())

@@ -185,7 +185,8 @@ class Exchange:
 
     async def _answer_long(self, call: _Call, length: str | None) -> Answer:
         try:
-            with self._account.take(0, level=Level.OBJECTS, model=call.served.name) as room:
+            room = self._account.take(0, level=Level.OBJECTS, model=call.served.name)
+            with room, call.served.reading():
                 decoded, encode = await asyncio.to_thread(self._decode, call, length, room=room)
                 response = call.served.infer(decoded)
                 if not isinstance(response, InferResponse):

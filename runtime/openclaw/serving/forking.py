@@ -1,20 +1,27 @@
-"""The parent's side of the fork server and of the workers that it forks."""
+"""The parent's side of the fork server and of the workers that it forks.
+
+The fork server is forked from the parent while that has no threads and no event loop, so it has what it will load with
+already, and in the same pages. One that died is replaced by a process of its own: by then the parent has both.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import Process
 from contextlib import suppress
 from typing import Any
 
 from openclaw.config import ServerConfig
 from openclaw.errors import STARTUP_ERRORS, ModelInvalid, OutOfMemory, StartupError
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.forkserver import MESSAGE_BYTES
+from openclaw.serving.forkserver import MESSAGE_BYTES, run
+from openclaw.serving.process import preload
+from openclaw.serving.threads import in_thread
 
 _REPORT_SECONDS = 1.0
 """How long the fork server may take to report an end that the worker's own silence told before."""
@@ -74,30 +81,90 @@ class Worker:
         return -signal.SIGKILL  # nobody is left to tell
 
 
-class Forks:
-    """A running fork server: it loads, then forks one worker at a time."""
+class Process:
+    """A fork server's process.
 
-    def __init__(self, process: Process, control: socket.socket) -> None:
+    Attributes:
+        pid: its number.
+        control: our end of the socket to it; it ends once that is closed.
+    """
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        control.setblocking(False)
+        self.pid = pid
+        self.control = control
+        self._end: asyncio.Task[int] | None = None
+
+    def reap(self) -> asyncio.Task[int]:
+        """Has its end be noticed; gives its exit code, below 0 the signal that killed it."""
+        self._end = self._end or asyncio.create_task(in_thread(_reaped, self.pid))
+        return self._end
+
+    async def wait(self) -> int:
+        """Waits for its end; its exit code."""
+        return await asyncio.shield(self.reap())
+
+    async def stop(self) -> None:
+        """Ends it; its workers go on."""
+        self.control.close()
+        await self.wait()
+
+
+def _reaped(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def forked() -> Process:
+    """A fork server that shares what is in memory by now; only before this process has a thread or an event loop."""
+    preload()
+    # Else the collector would write into all pages of either process to look at what is in them.
+    gc.collect()
+    gc.freeze()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        run(theirs)
+    theirs.close()
+    return Process(pid, ours)
+
+
+def started() -> Process:
+    """A fork server that shares nothing with this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        theirs.set_inheritable(True)
+        command = [sys.executable, "-m", "openclaw.serving.forkserver", str(theirs.fileno())]
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        return Process(os.posix_spawn(sys.executable, command, os.environ, file_actions=[nothing]), ours)
+
+
+class Forks:
+    """A running fork server: it loads, then forks one worker at a time.
+
+    Attributes:
+        alive: whether it can fork.
+    """
+
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._control = control
+        self._control = process.control
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._codes: dict[int, asyncio.Future[int]] = {}
         self._turn = asyncio.Lock()
-        asyncio.get_running_loop().add_reader(control, self._hear)
+        self.alive = True
+        asyncio.get_running_loop().add_reader(self._control, self._hear)
 
     @classmethod
-    async def start(cls, config: ServerConfig, counters: SharedCounters) -> Forks:
-        """Starts the process; it loads the models."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+    def start(cls, process: Process, config: ServerConfig, *, counters: SharedCounters) -> Forks:
+        """Has a process be the fork server of this configuration; it loads the models."""
+        forks = cls(process)
         document = json.dumps(config.model_dump(mode="json", by_alias=True))
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "openclaw.serving.forkserver", document,
-                str(counters.descriptor), str(theirs.fileno()),
-                pass_fds=(counters.descriptor, theirs.fileno()), stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        return cls(process, ours)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died; waiting for what it loaded tells why
+            socket.send_fds(process.control, [f"load {document}".encode()], [counters.descriptor])
+        return forks
 
     async def loaded(self) -> None:
         """Waits until everything is loaded. Raises StartupError: what it says, or what its end tells."""
@@ -121,11 +188,6 @@ class Forks:
         pid = answer["forked"]
         return Worker(pid, self._code(pid), conversation=await asyncio.open_connection(sock=ours))
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can fork."""
-        return self._process.returncode is None
-
     def kill(self, worker: Worker) -> None:
         """Ends a worker that does not end by itself."""
         with suppress(OSError):
@@ -134,9 +196,7 @@ class Forks:
     async def stop(self) -> None:
         """Ends the fork server; its workers go on."""
         asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
-        if self.alive:
-            await self._process.wait()
+        await self._process.stop()
 
     def _hear(self) -> None:
         try:
@@ -147,6 +207,8 @@ class Forks:
             message = b""
         if not message:
             asyncio.get_running_loop().remove_reader(self._control)
+            self.alive = False
+            self._process.reap()
             self._answers.put_nowait({})
             return
         answer = json.loads(message)

@@ -1,19 +1,24 @@
 """The process that loads the models once and becomes every worker by forking.
 
-python -m openclaw.serving.forkserver CONFIG_JSON COUNTERS CONTROL
-
-COUNTERS is the descriptor of the counters which all workers share, CONTROL that of a socket to the parent. A
-worker shares with this process and with its siblings whatever loading left in memory, weights first: pages are
+A worker shares with this process and with its siblings whatever loading left in memory, weights first: pages are
 copied only where somebody writes (fork(2)). So nothing here starts a thread or an event loop: a fork copies the
 one thread that forks, and a lock held by any other would stay held for ever.
 
-That is also why a session whose inferences take several threads is not loaded here but in each worker: its
+It is itself forked from the parent, before that starts a thread or an event loop, so that all of them have what they
+imported once. One that died is replaced by a process of its own, which the parent could not fork any more:
+
+    python -m openclaw.serving.forkserver CONTROL
+
+with the descriptor of a socket to the parent.
+
+No threads is also why a session whose inferences take several threads is not loaded here but in each worker: its
 threads would be missing there. So are those of any engine but onnxruntime's own kernels, whose threads are its own
 affair, and of any device but the CPU, whose driver a forked process cannot use.
 
 Over the control socket (one message each, so nothing is ever read in halves):
 
-    parent -> here    b"fork SLOT", with the worker's end of its conversation;  b"kill PID"
+    parent -> here    b"load CONFIG_JSON" first, with the descriptor of the counters that all workers share;
+                      b"fork SLOT", with the worker's end of its conversation;  b"kill PID"
     here -> parent    {"loaded": true} or the line of a failure;  {"forked": PID};  {"ended": PID, "code": CODE}
 """
 
@@ -21,6 +26,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import select
 import signal
@@ -29,11 +35,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from openclaw.config import ServerConfig, parse
 from openclaw.errors import StartupError
 from openclaw.execute.engines import OWN, named_by
 from openclaw.execute.threads import threads_of
+from openclaw.memory.trimming import trim
 from openclaw.serving import logs
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.loader import load_local
@@ -43,7 +51,11 @@ from openclaw.serving.termination import failure_line
 from openclaw.serving.worker import run_worker
 from openclaw.storage.uri import parse as parse_uri
 
+log = logging.getLogger(__name__)
+
 MESSAGE_BYTES = 8192
+_CONFIG_BYTES = 1 << 20
+"""More than the kernel lets a message have."""
 
 
 def shares_sessions(config: ServerConfig) -> bool:
@@ -69,6 +81,7 @@ class ForkServer:
         # What is here stays: collections in the workers would only copy its pages to look at it.
         gc.collect()
         gc.freeze()
+        trim()
         self._say({"loaded": True})
 
     def serve(self) -> None:
@@ -83,10 +96,7 @@ class ForkServer:
                     return
 
     def _obey(self) -> bool:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
-        except ConnectionResetError:  # the parent went before it had read everything
-            return False
+        message, descriptors = _heard(self._control, MESSAGE_BYTES)
         match message.split():
             case [b"fork", slot]:
                 self._fork(int(slot), socket.socket(fileno=descriptors[0]))
@@ -122,6 +132,15 @@ class ForkServer:
         _tell(self._control, json.dumps(message))
 
 
+def _heard(parent: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """A message of the parent and the descriptor that came with it; an empty one once the parent is gone."""
+    try:
+        message, descriptors, _, _ = socket.recv_fds(parent, most, 1)
+    except ConnectionResetError:  # the parent went before it had read everything
+        return b"", []
+    return message, descriptors
+
+
 def _tell(parent: socket.socket, line: str) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone: the next read says so
         parent.send(line.encode())
@@ -142,22 +161,37 @@ def _child_signals() -> Iterator[int]:
         os.close(wakeup)
 
 
-def main() -> None:
-    """Runs the fork server; its failure goes to the parent as one JSON line."""
-    logs.configure(os.environ)
+def run(control: socket.socket) -> NoReturn:
+    """Makes this process the fork server, which ends with its parent; a failure goes there as one JSON line."""
     # Ctrl-C reaches the whole process group; the parent hears it too and says what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    document, counters, control = sys.argv[1:]
-    parent = socket.socket(fileno=int(control))
+    code = 1
     try:
-        config = parse(json.loads(document))
-        server = ForkServer(config, SharedCounters(config.server.workers, descriptor=int(counters)), parent)
-        server.load()
-        server.serve()
+        _serve(control)
+        code = 0
     except StartupError as error:
-        _tell(parent, failure_line(error))
-        leave(error.exit_code)
-    leave(0)
+        _tell(control, failure_line(error))
+        code = error.exit_code
+    except Exception:
+        # What called this belongs to the process that was forked, and must not go on in this one, or in a worker.
+        log.exception("a process that serves failed")
+    leave(code)
+
+
+def _serve(control: socket.socket) -> None:
+    message, descriptors = _heard(control, _CONFIG_BYTES)
+    if not message:
+        return
+    config = parse(json.loads(message.removeprefix(b"load ")))
+    server = ForkServer(config, SharedCounters(config.server.workers, descriptor=descriptors[0]), control)
+    server.load()
+    server.serve()
+
+
+def main() -> None:
+    """The fork server as a process that was started."""
+    logs.configure(os.environ)
+    run(socket.socket(fileno=int(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openclaw.config import ModelConfig, ServerConfig, ServerOptions
+from openclaw.config import ServerConfig, ServerOptions
 from openclaw.devices.cpu import read_grant
 from openclaw.errors import ConfigInvalid, StartupError
-from openclaw.execute.threads import runs_of
+from openclaw.execute.threads import runs_of, spare_of
 from openclaw.memory.accounting import Account
 from openclaw.memory.budget import budget_of
 from openclaw.serving.announce import announce
@@ -25,13 +25,12 @@ from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.http.server import BACKLOG
 from openclaw.serving.loader import Loader
-from openclaw.serving.loading import Loaded, measured
+from openclaw.serving.loading import Loaded
 from openclaw.serving.modelfolder import ModelFolder
 from openclaw.serving.repository import Control, Repository
 from openclaw.serving.residence import Residence
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
-from openclaw.serving.threads import in_thread
 from openclaw.storage.uri import parse
 
 log = logging.getLogger(__name__)
@@ -117,11 +116,7 @@ def _control(options: ServerOptions, residence: Residence) -> Control | None:
     if not options.model_control:
         return None
     folder = ModelFolder(Path(options.model_folder)) if options.model_folder else None
-
-    async def bring_up(model: ModelConfig) -> Loaded:
-        return await in_thread(measured, await residence.bring_up(model))
-
-    return Control(bring_up, folder.find if folder else lambda _: None)
+    return Control(residence.bring_up, folder.find if folder else lambda _: None)
 
 
 def make_repository(
@@ -139,6 +134,7 @@ def make_repository(
         config.all_models,
         telemetry,
         runs=runs_of(config),
+        spare=spare_of(config),
         patience=patience,
         control=control,
         account=account or Account(budget, ledger=telemetry.ledger),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from openclaw.execute.threads import threads_of
 from openclaw.graph.weights import read_weights
 from openclaw.graph.wire import MalformedError
 from openclaw.memory.budget import budget_of, for_weights
-from openclaw.memory.tiers import Placing, Resident, Tier, placing
+from openclaw.memory.tiers import Basis, Footprint, Placing, Shortage, Tier, placing
 from openclaw.serving.loading import Loaded, check_room, load, load_mapped, measured, reload
 from openclaw.serving.threads import in_thread
 from openclaw.storage.cache import default_folder
@@ -45,10 +46,14 @@ class Size:
         """What its weights take, packed."""
         return self.weights + self.small
 
-    @property
-    def mapped(self) -> int | None:
-        """What it takes for itself when its weights are mapped; None: they cannot be."""
-        return self.small if self.weights else None
+    def footprint(self, name: str, *, copies: int = 1) -> Footprint:
+        """What a model of this size is taken to need before it was ever opened.
+
+        Args:
+            name: the model's.
+            copies: of the packed weights, each in a process of its own; mapped ones are shared.
+        """
+        return Footprint(name, packed=copies * self.all, mapped=self.small if self.weights else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +108,35 @@ class Loader:
 
     async def bring_up(self, model: ModelConfig) -> Loaded:
         """A model that is ready to answer, with all memory to itself; raises StartupError."""
-        return await in_thread(self._alone, model, await self.find(model))
+        return await in_thread(self._bring_up, model, await self.find(model))
 
-    def _alone(self, model: ModelConfig, found: Found) -> Loaded:
+    def _bring_up(self, model: ModelConfig, found: Found) -> Loaded:
+        return self.open_placed(model, found, self.place(found.size.footprint(model.name)))
+
+    def place(self, wanted: Footprint, others: Sequence[Footprint] = ()) -> Placing:
+        """Where a model goes that nobody gives up memory for.
+
+        Args:
+            wanted: it.
+            others: that have memory already, and keep it.
+
+        Raises:
+            OutOfMemory: it does not fit into the budget that was asked for. Without one, the budget rests on a guess
+                of what else needs memory, and the model is taken to fit.
+        """
         budget = self.budget()
-        if budget is None:
-            return self.open(model, found, Tier.PACKED)
-        wanted = Resident(model.name, packed=found.size.all, mapped=found.size.mapped)
-        place = placing(wanted, (), budget=for_weights(budget), now=0.0)
-        if isinstance(place, Placing):
-            return self.open_as_it_fits(model, found, place.tier)
-        if self.asked:
-            raise too_small(model.name, place.needed, budget=budget)
-        return self.open(model, found, Tier.PACKED)  # what is kept for other things is a guess
+        weights = None if budget is None else for_weights(budget)
+        place = placing(wanted, others, budget=weights, now=0.0, enforced=self.asked)
+        if isinstance(place, Shortage):
+            raise too_small(wanted.name, place.needed, budget=budget or 0)
+        return place
+
+    def open_placed(self, model: ModelConfig, found: Found, place: Placing) -> Loaded:
+        """Opens it for the first time; blocks. Unless it is taken to fit, it may be mapped where there is no memory to
+        pack it. Raises StartupError.
+        """
+        open_ = self.open if place.basis is Basis.TRUST else self.open_as_it_fits
+        return open_(model, found, place.tier)
 
     def _size(self, model: ModelConfig, path: Path) -> Size:
         if self.budget() is None:
@@ -168,7 +189,8 @@ class Loader:
             loaded = reload(model, self._quickest(file, found.size), threads=threads, device=device)
         else:
             loaded = load(model, found.path, threads=threads, device=device)
-        return replace(loaded, took=max(0, anonymous_bytes() - before))
+        took = max(0, anonymous_bytes() - before)
+        return replace(loaded, took=took, warmed=max(0, took - found.size.all))
 
     def _quickest(self, file: Path, size: Size) -> Path:
         """What packs in the least time: weights that need not be read into memory before they are laid out anew."""
@@ -210,19 +232,12 @@ def load_local(config: ServerConfig, *, copies: int = 1) -> list[Loaded]:
         StartupError: one cannot be loaded.
     """
     loader = Loader(config, default_folder())
-    budget = loader.budget()
-    placed: list[Resident] = []
+    placed: list[Footprint] = []
     loaded = []
     for model in config.all_models:
         found = loader.find_local(model)
-        size = found.size
-        wanted = Resident(model.name, packed=copies * size.all, mapped=size.mapped)
-        place = placing(wanted, placed, budget=budget and for_weights(budget), now=0.0)
-        if not isinstance(place, Placing) and loader.asked:
-            raise too_small(model.name, place.needed, budget=budget or 0)
-        tier = place.tier if isinstance(place, Placing) else Tier.PACKED
-        placed.append(replace(wanted, tier=tier, pinned=True))
-        trusted = budget is None or not isinstance(place, Placing)
-        open_ = loader.open if trusted else loader.open_as_it_fits
-        loaded.append(measured(open_(model, found, tier)))
+        wanted = found.size.footprint(model.name, copies=copies)
+        place = loader.place(wanted, placed)
+        placed.append(replace(wanted, tier=place.tier, pinned=True))
+        loaded.append(measured(loader.open_placed(model, found, place)))
     return loaded

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from openclaw.config import ModelConfig
-from openclaw.errors import OutOfMemory, StartupError
+from openclaw.devices.memory import room_bytes
+from openclaw.errors import ModelNotFound, OutOfMemory, StartupError
 from openclaw.execute.placed import open_model
 from openclaw.execute.session import Model
 from openclaw.memory.tiers import Tier
 from openclaw.serving.batching.measuring import ModelProfile, profile_model, unmeasured
+from openclaw.serving.batching.room import Room
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.warmup import warm_up
 from openclaw.storage.prepared import form_of
@@ -40,6 +42,7 @@ class Loaded:
         profile: how long its batches take, as far as that was measured.
         tier: where its weights are.
         took: bytes of memory that opening it took, as far as that was measured.
+        warmed: those of them that are not its weights: what one row took, while it was warmed up.
     """
 
     config: ModelConfig
@@ -49,6 +52,7 @@ class Loaded:
     inline: Model | None = None
     tier: Tier = Tier.PACKED
     took: int = 0
+    warmed: int = 0
 
     def close(self) -> None:
         """Gives its memory back; it answers nothing any more."""
@@ -58,8 +62,20 @@ class Loaded:
 
 
 def check_room(path: Path, room: int | None) -> None:
-    """Raises OutOfMemory where a model would not fit into ``room`` bytes (None: unknown) beside those that serve."""
-    size = path.stat().st_size
+    """Whether a model fits into the memory that is left beside those that serve.
+
+    Args:
+        path: its file.
+        room: bytes that are left; None: unknown.
+
+    Raises:
+        OutOfMemory: it does not.
+        ModelNotFound: the file is gone.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelNotFound(f"there is no model at {path}: {error.strerror}") from error
     if room is not None and size * _ROOM > room:
         raise OutOfMemory(
             f"its file has {size:,} bytes, of which {_ROOM} times as much is needed while it loads, and {room:,} bytes "
@@ -148,7 +164,8 @@ def _warm(config: ModelConfig, path: Path, *, threads: int, device: str | None) 
 
 def measured(loaded: Loaded) -> Loaded:
     """The same with the latency of its batches; takes two seconds, or as long as one run of a slow model."""
-    profile = profile_model(loaded.model.infer, loaded.model.signature, settings=settings_of(loaded.config))
+    model, room = loaded.model, Room(room_bytes, loaded.warmed)
+    profile = profile_model(model.infer, model.signature, settings=settings_of(loaded.config), room=room)
     return replace(loaded, profile=profile)
 
 

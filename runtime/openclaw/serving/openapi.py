@@ -28,10 +28,11 @@ _REASONS = {
     413: "The body is larger than allowed, also once unpacked.",
     415: "The body's content coding is not supported.",
     429: "Too much is waiting, or the answer would come too late; try again after Retry-After seconds.",
-    500: "The model failed.",
+    500: "The model failed, for a reason that is not in the request.",
     501: "This server does not allow it.",
     503: "Loading or stopping, or the memory is in use; try again after Retry-After seconds, where it is told.",
     504: "The answer would have come too late.",
+    507: "There is not enough memory to load it beside the models that are served.",
 }
 _INFERENCE_ERRORS = (400, 404, 408, 411, 413, 415, 429, 500, 501, 503, 504)
 _BODY_ERRORS = (400, 408, 411, 413, 415)
@@ -97,9 +98,11 @@ def _metadata(options: Options) -> dict[str, Any]:
     }
     for path, suffix, parameters in _models(options):
         model = _get(f"model{suffix}", "Inputs and outputs of a model.", reference("ModelMetadata"))
+        config = _get(f"modelConfig{suffix}", "The configuration of a model.", reference("ModelConfig"))
         ready = _probe(f"modelReady{suffix}", "Whether a model should be sent inferences.", reference("ModelReady"))
         told = _get(f"statistics{suffix}", "Statistics of a model.", statistics)
         paths[path] = {"parameters": parameters, "get": _failing(model, 404, 503)}
+        paths[f"{path}/config"] = {"parameters": parameters, "get": _failing(config, 404, 503)}
         paths[f"{path}/ready"] = {"parameters": parameters, "get": _failing(ready, 404)}
         paths[f"{path}/stats"] = {"parameters": parameters, "get": _failing(told, 404, 503)}
     return paths
@@ -142,10 +145,9 @@ def _repository(options: Options) -> dict[str, Any]:
         name = [_in_path("model", _NAME)]
         for verb, summary in (("load", "Loads a model, or its newest version."), ("unload", "Ends serving a model.")):
             control = _post(f"{verb}Model", summary, reference("Empty"))
-            paths[f"/v2/repository/models/{{model}}/{verb}"] = {
-                "parameters": name,
-                "post": _failing(control, *_BODY_ERRORS, 404, 500, 501, 503),
-            }
+            control["requestBody"] = _body(reference("ControlRequest"), options, required=False)
+            errors = (*_BODY_ERRORS, 404, 500, 501, 503, *((507,) if verb == "load" else ()))
+            paths[f"/v2/repository/models/{{model}}/{verb}"] = {"parameters": name, "post": _failing(control, *errors)}
     return paths
 
 

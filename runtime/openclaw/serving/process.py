@@ -9,7 +9,11 @@ import os
 import resource
 import sys
 from collections.abc import Coroutine
+from importlib import import_module
 from typing import Any, NoReturn
+
+_LATER = ("uvloop", "encodings.idna")
+"""Modules that a process imports once it serves."""
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -20,6 +24,13 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+def preload() -> None:
+    """Imports what serving would import in each process of its own: before they are forked they share it."""
+    for name in _LATER:
+        with contextlib.suppress(ImportError):
+            import_module(name)
 
 
 def raise_file_limit() -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from openclaw.errors import InvalidRequest
-from openclaw.graph.signature import NUMPY_OF, Signature, TensorSpec
+from openclaw.graph.signature import NUMPY_OF, Signature
 from openclaw.serving.binding import bind, listed
 from openclaw.serving.inference import (
     NO_PARAMETERS,
@@ -48,7 +48,6 @@ __all__ = [
     "encode_request",
     "encode_response",
     "json_length",
-    "metadata",
 ]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -186,17 +185,6 @@ def encode_request(request: InferRequest) -> Encoded:
             for output in request.outputs
         ]
     return _encode(head, request.id, {"inputs": request.inputs})
-
-
-def metadata(name: str, version: str, signature: Signature) -> dict[str, Any]:
-    """The model metadata document of the protocol."""
-    return {
-        "name": name,
-        "versions": [version],
-        "platform": "onnxruntime_onnx",
-        "inputs": [_spec_document(spec) for spec in signature.inputs],
-        "outputs": [_spec_document(spec) for spec in signature.outputs],
-    }
 
 
 def json_length(header_length: str, size: int) -> int:
@@ -388,10 +376,6 @@ def _tensor_document(tensor: Tensor, blobs: list[bytes | memoryview]) -> dict[st
     if tensor.parameters:
         document["parameters"] = {**tensor.parameters, **document.get("parameters", {})}
     return document
-
-
-def _spec_document(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
 
 
 def _object(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

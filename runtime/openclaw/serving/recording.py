@@ -132,6 +132,11 @@ class ServingMetrics:
                 for at in window.touched():
                     self._slot.write(shared + at - place, self.cells[at : at + summary.STRIDE])
 
+    def beat(self, now: float, *, since: float) -> None:
+        """Says to all processes that the event loop turns; see :meth:`openclaw.serving.counters.Slot.beat`."""
+        if self._slot.mine:
+            self._slot.beat(now, since=since)
+
     def model(self, name: str) -> ModelMetrics:
         """The metrics of a model, whatever version and protocol."""
         if name not in self._models:

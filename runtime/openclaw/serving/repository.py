@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from openclaw.config import ModelConfig
 from openclaw.errors import (
@@ -31,6 +32,9 @@ from openclaw.serving.loading import Loaded
 from openclaw.serving.residence import Residence
 from openclaw.serving.served import Served
 from openclaw.serving.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from openclaw.devices.assigning import Assignment
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,7 @@ class Repository:
         telemetry: Telemetry,
         *,
         runs: int,
+        spare: int = 0,
         patience: float,
         control: Control | None = None,
         account: Account | None = None,
@@ -105,6 +110,7 @@ class Repository:
             models: to be served from the beginning.
             telemetry: where to count.
             runs: of each model at the same time.
+            spare: runs of each that may share the cores of these.
             patience: seconds after which a run is taken to be stuck.
             control: what clients may load; None: nothing.
             account: grants memory; None: as much as is asked for.
@@ -115,22 +121,26 @@ class Repository:
         self.account = Account() if account is None else account
         self.pool = pool_of(self.account, os.environ)
         telemetry.metrics.memory(self.account, self.pool.settle)
+        telemetry.watch(self._longest_run)
         self._entries = {config.name: Entry(config) for config in models}
-        self._runs = runs
+        self._runs, self._spare = runs, spare
         self._patience = patience
         self._control = control
         self._residence = residence
         self._hop = HOP_SECONDS
-        self._executor = ThreadPoolExecutor(runs, thread_name_prefix="inference")
+        self._executor = ThreadPoolExecutor(runs + spare, thread_name_prefix="inference")
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._retiring: set[asyncio.Task[None]] = set()
+        self._devices: dict[str, Assignment] = {}
+        self._lost: set[str] = set()
+        self._watching: asyncio.Task[None] | None = None
         for config in models:
             telemetry.metrics.model(config.name).ready(False)
 
     @property
     def ready(self) -> bool:
-        """Whether new requests should be sent here."""
-        return self.phase is Phase.READY
+        """Whether new requests should be sent here: not where a model's device is gone, while another server may do."""
+        return self.phase is Phase.READY and not self._lost
 
     @property
     def draining(self) -> bool:
@@ -139,8 +149,11 @@ class Repository:
 
     @property
     def live(self) -> bool:
-        """Whether no run of a model is stuck: nothing but a new process helps against one."""
-        return all(served.longest_run <= self._patience for served in self.served())
+        """Whether no run of a model is stuck, in any process of the server: only a new process helps against one."""
+        return self.telemetry.stalled() <= self._patience
+
+    def _longest_run(self) -> float:
+        return max((served.longest_run for served in self.served()), default=0.0)
 
     def names(self) -> tuple[str, ...]:
         """Every model."""
@@ -164,7 +177,7 @@ class Repository:
             self.find(name, version)
         except NotReady:
             return False
-        return self.ready
+        return self.phase is Phase.READY and name not in self._lost
 
     def served(self) -> list[Served]:
         """Every model that answers."""
@@ -184,12 +197,14 @@ class Repository:
         before = entry.served
         version = str(int(before.version) + 1) if before else FIRST_VERSION
         metrics = self.telemetry.metrics.model(name)
+        self._placed(name, loaded.model.device)
         entry.served = Served(
             loaded,
             version,
             metrics=metrics,
             executor=self._executor,
             runs=self._runs,
+            spare=self._spare,
             hop=self._hop,
             pool=self.pool,
         )
@@ -205,6 +220,20 @@ class Repository:
         if before:
             self._retire(before)
 
+    def devices(self) -> dict[str, Assignment]:
+        """By name of each model that is not on the CPU where it is."""
+        return dict(self._devices)
+
+    def lose(self, name: str, why: str) -> None:
+        """Has no more requests sent here, because a model cannot answer any more until it is loaded anew."""
+        if name not in self._devices or name in self._lost:
+            return
+        entry = self._entries[name]
+        self._lost.add(name)
+        entry.state, entry.reason = State.UNAVAILABLE, why
+        self.telemetry.metrics.model(name).ready(False)
+        log.error("%s cannot answer any more, and the server is not ready: %s", name, why)
+
     async def measure_hop(self) -> None:
         """Measures what a model must be quicker than to be run on the event loop."""
         self._hop = await measure_hop(self._executor)
@@ -214,11 +243,13 @@ class Repository:
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
             for served in self.served():
-                self.telemetry.metrics.model(served.name).ready(True)
+                self.telemetry.metrics.model(served.name).ready(served.name not in self._lost)
 
     def drain(self) -> None:
         """Tells load balancers to stop; requests that still come are answered."""
         self.phase = Phase.DRAINING
+        if self._watching:
+            self._watching.cancel()
         for name in self._entries:
             self.telemetry.metrics.model(name).ready(False)
 
@@ -257,6 +288,7 @@ class Repository:
             if entry is None:
                 raise self._unknown(name)
             served, entry.served = entry.served, None
+            self._placed(name, None)
             entry.state, entry.reason = State.UNAVAILABLE, "unloaded"
             self.telemetry.metrics.model(name).ready(False)
             if served:
@@ -280,6 +312,19 @@ class Repository:
                 "(server.modelControl) to allow it"
             )
         return self._control
+
+    def _placed(self, name: str, device: Assignment | None) -> None:
+        """Looks after a model's device from now on, and no more after the one that it had."""
+        self._lost.discard(name)
+        self._devices.pop(name, None)
+        if device is None or device.on_cpu:
+            return
+        self._devices[name] = device
+        if self._watching is None:
+            # Nearly every server has its models on the CPU, which does not go.
+            from openclaw.serving.devicewatch import watch_devices
+
+            self._watching = asyncio.create_task(watch_devices(self))
 
     def _retire(self, served: Served) -> None:
         task = asyncio.create_task(self._leave(served))

@@ -1,4 +1,4 @@
-"""Keeps the models of one server process within its budget of memory: which are open, in which tier, and who goes.
+"""Keeps the models of one server process within its budget of memory: opens them, evicts them and brings them back.
 
 One change at a time, so that what was decided still holds when it is done. Requests to a model on disk wait for one
 opening of it, however many they are; nothing fails because a model was evicted.
@@ -10,18 +10,16 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 
 from openclaw.config import ModelConfig
 from openclaw.errors import CannotMap, NotReady, OpenClawError, OutOfMemory, OverBudget, StartupError
-from openclaw.memory.accounting import Account, Claim, Level
-from openclaw.memory.budget import for_weights
-from openclaw.memory.tiers import Placing, Resident, Shortage, Tier, needed, placing, promotion, reduction
+from openclaw.memory.accounting import Account
+from openclaw.memory.tiers import Basis, Placing, Shortage, Tier
 from openclaw.memory.trimming import trim
 from openclaw.serving.loader import Found, Loader, too_small
-from openclaw.serving.loading import Loaded
+from openclaw.serving.loading import Loaded, measured
+from openclaw.serving.occupancy import Occupancy, ResidentModel
 from openclaw.serving.recording import ServingMetrics
 from openclaw.serving.served import Served
 from openclaw.serving.threads import in_thread
@@ -31,48 +29,6 @@ log = logging.getLogger(__name__)
 TEND_SECONDS = 1.0
 """How often a server looks whether it still has its memory, and whether another model has earned some."""
 _POLL_SECONDS = 0.005
-_MOST = 3
-"""Times its weights that a packed model takes at most: folded and laid out anew, they may be there more than once."""
-
-
-@dataclass(slots=True, eq=False)
-class _Lodger:
-    """A model and what it takes: ``packed`` bytes, or ``own`` where its weights are mapped."""
-
-    key: str
-    config: ModelConfig
-    found: Found
-    packed: int
-    own: int
-    mappable: bool
-    packable: bool = True
-    uncounted: int = 0
-    claim: Claim | None = None
-    served: Served | None = None
-    coming: asyncio.Task[None] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def tier(self) -> Tier:
-        return Tier.EVICTED if self.served is None else self.served.tier
-
-    def measured(self, loaded: Loaded) -> None:
-        """Goes by what opening it took; what else went on meanwhile must not make that a multiple."""
-        size = self.found.size
-        if loaded.tier is Tier.PACKED:
-            self.packed = min(max(loaded.took, size.all), _MOST * size.all)
-        else:
-            self.own = min(max(loaded.took, size.small), size.all)
-
-    def release(self) -> None:
-        """Counts its memory no more."""
-        if self.claim is not None:
-            self.claim.release()
-            self.claim = None
-            self.uncounted = 0
 
 
 class Residence:
@@ -87,90 +43,86 @@ class Residence:
 
     def __init__(self, account: Account, loader: Loader, metrics: ServingMetrics, *, patience: float) -> None:
         self._account = account
+        self._occupancy = Occupancy(account)
         self._loader = loader
         self._metrics = metrics
         self._patience = patience
-        self._lodgers: list[_Lodger] = []
-        self._awaited: dict[str, _Lodger] = {}
+        self._coming: dict[ResidentModel, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
-        self._keys = count()
         self._missing = 0
 
     async def bring_up(self, config: ModelConfig, *, beside: bool = True) -> Loaded:
-        """Opens a model that is not served yet; :meth:`admit` is to follow.
+        """Opens a model that is not served yet; :meth:`admit` is to follow at once.
 
         Args:
             config: of the model.
-            beside: whether others may have to give up their memory for it. Otherwise it is only shown to work where
-                there is no room, and on disk from then on.
+            beside: whether it comes beside those that serve: others may have to give up their memory for it, and its
+                batches are measured before it answers any. Otherwise it is only shown to work where there is no room,
+                and on disk from then on.
 
         Raises:
             StartupError: it cannot be loaded.
         """
-        lodger = self._lodger(config, await self._loader.find(config))
-        async with self._turn:
-            tier = await self._first_tier(lodger, drives_out=beside or config.pinned)
-            # Without a bound, all that the configuration names is taken to fit, as ever.
-            trust = self._account.budget is None and not beside
-            open_ = self._loader.open if trust else self._loader.open_as_it_fits
-            try:
-                loaded = await in_thread(open_, config, lodger.found, tier)
-            except BaseException:
-                lodger.release()
-                raise
-        lodger.measured(loaded)
-        if config.name in self._awaited:
-            self._awaited[config.name].release()
-        self._awaited[config.name] = lodger
+        found = await self._loader.find(config)
+        opening = asyncio.create_task(self._bring_up(config, found, beside=beside))
+        try:
+            _, loaded = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread that opens a model cannot be interrupted, and half an eviction would count its memory for ever.
+            # So what was begun goes on, and what comes of it is given back.
+            opening.add_done_callback(self._unwanted)
+            raise
         return loaded
 
-    async def _first_tier(self, lodger: _Lodger, *, drives_out: bool) -> Tier:
-        """Has room made for a model that is not served yet; without room, the tier that it is shown to work in."""
-        place = self._place(lodger, protected=not drives_out)
+    async def _bring_up(self, config: ModelConfig, found: Found, *, beside: bool) -> tuple[ResidentModel, Loaded]:
+        model = self._occupancy.new(config, found)
         try:
-            if drives_out:
-                return (await self._room(lodger)).tier
-            if isinstance(place, Placing):
-                await self._make_room(lodger, place)
-                return place.tier
+            async with self._turn:
+                loaded = await self._open_first(model, beside=beside)
+                model.measured(loaded)
+                self._occupancy.expect(model)
+            return model, (await in_thread(measured, loaded) if beside else loaded)
+        except BaseException:
+            self._occupancy.drop(model)
+            raise
+
+    async def _open_first(self, model: ResidentModel, *, beside: bool) -> Loaded:
+        try:
+            place = await self._room(model, evicting=beside or model.config.pinned)
         except OverBudget as error:
-            raise too_small(lodger.name, error.needed, budget=self._account.budget or 0) from error
-        if place.needed > place.left:
-            raise too_small(lodger.name, place.needed, budget=self._account.budget or 0)
-        return Tier.MAPPED if lodger.mappable else Tier.PACKED
+            raise too_small(model.name, error.needed, budget=self._account.budget or 0) from error
+        if beside:
+            # What clients load may be too much for a server that serves already, bound or not.
+            return await in_thread(self._loader.open_as_it_fits, model.config, model.found, place.tier)
+        return await in_thread(self._loader.open_placed, model.config, model.found, place)
+
+    def _unwanted(self, opening: asyncio.Task[tuple[ResidentModel, Loaded]]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            model, loaded = opening.result()
+            loaded.close()
+            self._occupancy.drop(model)
 
     def admit(self, served: Served, loaded: Loaded) -> None:
         """Keeps a model from now on that was opened by :meth:`bring_up`, or before there was anybody to ask."""
-        lodger = self._awaited.pop(served.name, None)
-        if lodger is None:
-            lodger = self._lodger(loaded.config, self._loader.found(served.name))
-            lodger.measured(loaded)
-            lodger.claim = self._account.take(0, level=Level.WEIGHTS, model=lodger.name)
-        lodger.served = served
-        self._lodgers.append(lodger)
-        self._recount(lodger)
-        self._show(lodger)
+        self._show(self._occupancy.admit(served, loaded, self._loader.found(served.name)))
 
     def dismiss(self, served: Served) -> None:
         """Keeps a model no more."""
-        for lodger in [lodger for lodger in self._lodgers if lodger.served is served]:
-            self._lodgers.remove(lodger)
-            lodger.release()
+        self._occupancy.dismiss(served)
 
     async def settle(self) -> None:
         """Evicts models that were only shown to work."""
         async with self._turn:
-            for lodger in self._lodgers:
-                if lodger.claim is None and lodger.tier is not Tier.EVICTED:
-                    await self._evict(lodger, "there is no room for it")
+            for model in self._occupancy:
+                if model.claim is None and model.tier is not Tier.EVICTED:
+                    await self._evict(model, "there is no room for it")
 
     def check(self) -> None:
         """Raises OutOfMemory where the budget is too small for each of the models to answer."""
-        budget = self._for_weights()
-        sizes = {lodger.key: lodger.found.size.all for lodger in self._lodgers}
-        least = needed([replace(each, packed=min(each.packed, sizes[each.name])) for each in self._residents()])
+        budget, least = self._occupancy.budget, self._occupancy.needed()
         if budget is not None and least > budget and self._loader.asked:
-            raise too_small(", ".join(lodger.name for lodger in self._lodgers), least, budget=self._account.budget or 0)
+            names = ", ".join(model.name for model in self._occupancy)
+            raise too_small(names, least, budget=self._account.budget or 0)
 
     async def tend(self) -> None:
         """Follows the memory that is granted, and packs models that have earned it, until cancelled."""
@@ -178,8 +130,8 @@ class Residence:
             await asyncio.sleep(TEND_SECONDS)
             try:
                 await self.follow(await asyncio.to_thread(self._loader.budget))
-                await self._promote()
-            except OpenClawError as error:
+                await self.promote()
+            except (OpenClawError, OSError) as error:
                 log.warning("models stay as they are: %s", error)
 
     async def follow(self, budget: int | None) -> None:
@@ -189,197 +141,140 @@ class Residence:
             self._account.budget = budget
             self._metrics.budget(budget)
         async with self._turn:
-            change = reduction(self._residents(), budget=self._for_weights())
-            for lodger in self._lodgers:
-                if lodger.key in change.evict:
-                    await self._evict(lodger, "there is less memory than before")
-                elif lodger.key in change.remap:
-                    await self._open(lodger, Tier.MAPPED)
+            change = self._occupancy.reduction()
+            for model in self._occupancy:
+                if model.key in change.evict:
+                    await self._evict(model, "there is less memory than before")
+                elif model.key in change.remap:
+                    await self._open(model, Tier.MAPPED)
         if change.missing > self._missing:
             log.warning("models take %s bytes more than the budget, and none can be evicted", f"{change.missing:,}")
         self._missing = change.missing
 
-    async def bring_back(self, lodger: _Lodger) -> None:
-        """Opens a model again that was evicted; who comes while that goes on waits for the same. Raises NotReady."""
-        if lodger.coming is None:
-            lodger.coming = asyncio.create_task(self._bring_back(lodger))
-            lodger.coming.add_done_callback(partial(_came, lodger))
-        await asyncio.shield(lodger.coming)
+    async def promote(self) -> None:
+        """Packs a mapped model that has earned it, if there is one."""
+        async with self._turn:
+            found = self._occupancy.promotion(now=time.time())
+            if found is None:
+                return
+            model, place = found
+            try:
+                await self._make_room(model, place)
+                await self._open(model, place.tier)
+                log.info("%s is packed now", model.name)
+            except OverBudget:
+                log.info("%s stays mapped: requests have taken what there was", model.name)
+            except (StartupError, CannotMap, OSError) as error:
+                log.warning("%s stays mapped: %s", model.name, error)
+                model.packable = False
+                self._occupancy.recount(model)
 
-    async def _bring_back(self, lodger: _Lodger) -> None:
+    async def bring_back(self, model: ResidentModel) -> None:
+        """Opens a model again that was evicted; who comes while that goes on waits for the same. Raises NotReady."""
+        if model not in self._coming:
+            self._coming[model] = asyncio.create_task(self._bring_back(model))
+            self._coming[model].add_done_callback(partial(self._came, model))
+        await asyncio.shield(self._coming[model])
+
+    def _came(self, model: ResidentModel, task: asyncio.Task[None]) -> None:
+        del self._coming[model]
+        if not task.cancelled():
+            task.exception()  # those who waited were told; perhaps none was left
+
+    async def _bring_back(self, model: ResidentModel) -> None:
         began = time.perf_counter()
-        metrics = self._metrics.model(lodger.name)
+        metrics = self._metrics.model(model.name)
         try:
             async with self._turn:
-                if lodger in self._lodgers and lodger.tier is Tier.EVICTED:
-                    await self._reopen(lodger)
-        except (StartupError, CannotMap, OverBudget) as error:
-            lodger.release()
+                self._check_kept(model)
+                if model.tier is Tier.EVICTED:
+                    await self._reopen(model)
+        except (StartupError, CannotMap, OverBudget, OSError) as error:
+            model.release()
             if isinstance(error, StartupError):
                 metrics.load_failed(error.reason)
-            log.error("%s cannot be brought back: %s", lodger.name, error)
-            raise NotReady(f"model {lodger.name!r} cannot be brought back from disk: {error}") from error
+            log.error("%s cannot be brought back: %s", model.name, error)
+            raise NotReady(f"model {model.name!r} cannot be brought back from disk: {error}") from error
         seconds = time.perf_counter() - began
         metrics.reloaded(seconds)
-        log.info("%s is back, %s, after %.3f s", lodger.name, lodger.tier, seconds)
+        log.info("%s is back, %s, after %.3f s", model.name, model.tier, seconds)
 
-    async def _reopen(self, lodger: _Lodger) -> None:
-        if not lodger.found.path.exists():
-            lodger.found = await self._loader.find(lodger.config)
-        lodger.mappable = bool(lodger.found.size.weights)  # the disk may have had no room last time
-        place = await self._room(lodger)
+    async def _reopen(self, model: ResidentModel) -> None:
+        if not model.found.path.exists():
+            model.found = await self._loader.find(model.config)
+        model.mappable = bool(model.found.size.weights)  # the disk may have had no room last time
+        place = await self._room(model)
         try:
-            await self._open(lodger, place.tier)
+            await self._open(model, place.tier)
         except (CannotMap, OutOfMemory) as error:
-            lodger.release()
-            if place.tier is Tier.PACKED and not lodger.mappable:
+            model.release()
+            if place.tier is Tier.PACKED and not model.mappable:
                 raise
-            log.warning("%s cannot be %s: %s", lodger.name, place.tier, error)
-            lodger.mappable = place.tier is Tier.PACKED
+            log.warning("%s cannot be %s: %s", model.name, place.tier, error)
+            model.mappable = place.tier is Tier.PACKED
             try:
-                await self._room(lodger)
+                await self._room(model)
             except OverBudget as shortage:
                 raise error from shortage
-            await self._open(lodger, Tier.MAPPED if lodger.mappable else Tier.PACKED)
+            await self._open(model, Tier.MAPPED if model.mappable else Tier.PACKED)
 
-    async def _room(self, lodger: _Lodger) -> Placing:
+    async def _room(self, model: ResidentModel, *, evicting: bool = True) -> Placing:
         """Has room made for it, as soon as requests in flight allow; raises OverBudget."""
         until = time.monotonic() + self._patience
         while True:
-            place = self._place(lodger)
+            place = self._occupancy.place(model, now=time.time(), evicting=evicting)
             if isinstance(place, Shortage) and not place.passing:
                 raise OverBudget(place.needed, free=max(0, place.left))
             if isinstance(place, Placing):
+                if place.basis is Basis.TRIAL:
+                    return place
                 # Without success, the buffers of requests have it for now.
                 with suppress(OverBudget):
-                    await self._make_room(lodger, place)
+                    await self._make_room(model, place)
                     return place
             if time.monotonic() > until:
-                raise OverBudget(self._resident(lodger).packed, free=self._account.free)
+                raise OverBudget(self._occupancy.footprint(model).packed, free=self._account.free)
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _make_room(self, lodger: _Lodger, place: Placing) -> None:
-        for victim in [other for other in self._lodgers if other.key in place.evict]:
-            await self._evict(victim, f"{lodger.name} is asked for")
-        cost = self._resident(lodger).cost(place.tier)
-        lodger.claim = self._account.take(cost, level=Level.WEIGHTS, model=lodger.name)
+    async def _make_room(self, model: ResidentModel, place: Placing) -> None:
+        """Evicts those that are to go for it, and counts its memory; raises OverBudget."""
+        for victim in self._occupancy:
+            if victim.key in place.evict:
+                await self._evict(victim, f"{model.name} is asked for")
+        self._occupancy.claim(model, place.tier)
 
-    async def _open(self, lodger: _Lodger, tier: Tier) -> None:
-        """Opens a served model in a tier, in which it then answers."""
-        assert lodger.served is not None
-        loaded = await in_thread(self._loader.open, lodger.config, lodger.found, tier, again=True)
-        lodger.measured(loaded)
-        await lodger.served.take(loaded)
-        self._recount(lodger)
-        self._show(lodger)
+    async def _open(self, model: ResidentModel, tier: Tier) -> None:
+        """Opens a served model in a tier, in which it then answers. Raises NotReady where it was unloaded meanwhile."""
+        assert model.served is not None
+        loaded = await in_thread(self._loader.open, model.config, model.found, tier, again=True)
+        try:
+            self._check_kept(model)
+        except NotReady:
+            loaded.close()
+            raise
+        model.measured(loaded)
+        await model.served.take(loaded)
+        self._occupancy.recount(model)
+        self._show(model)
 
-    async def _evict(self, lodger: _Lodger, why: str) -> None:
-        assert lodger.served is not None
-        tier, idle = lodger.tier, time.time() - lodger.served.last_used
-        await lodger.served.evict(partial(self.bring_back, lodger))
-        lodger.release()
+    async def _evict(self, model: ResidentModel, why: str) -> None:
+        if model.served is None or model not in self._occupancy:
+            return  # unloaded while another one was evicted
+        tier, idle = model.tier, time.time() - model.served.last_used
+        await model.served.evict(partial(self.bring_back, model))
+        model.release()
         if tier is Tier.PACKED:
             await asyncio.to_thread(trim)
-        self._metrics.model(lodger.name).evicted()
-        self._show(lodger)
-        used = f"last used {idle:.1f} s ago" if lodger.served.last_used else "never used"
-        log.info("evicted %s, which was %s, %s: %s", lodger.name, tier, used, why)
+        self._metrics.model(model.name).evicted()
+        self._show(model)
+        used = f"last used {idle:.1f} s ago" if model.served.last_used else "never used"
+        log.info("evicted %s, which was %s, %s: %s", model.name, tier, used, why)
 
-    async def _promote(self) -> None:
-        async with self._turn:
-            models = [self._resident(lodger) for lodger in self._lodgers if lodger.packable]
-            found = promotion(models, budget=self._for_weights(), now=time.time())
-            if found is None:
-                return
-            key, place = found
-            (lodger,) = [lodger for lodger in self._lodgers if lodger.key == key]
-            lodger.release()
-            await self._make_room(lodger, place)
-            try:
-                await self._open(lodger, place.tier)
-                log.info("%s is packed now", lodger.name)
-            except OutOfMemory as error:
-                log.warning("%s stays mapped: %s", lodger.name, error)
-                lodger.packable = False
-                self._recount(lodger)
+    def _check_kept(self, model: ResidentModel) -> None:
+        """Raises NotReady, and counts the model no more, where it was unloaded while others had their turn."""
+        if model not in self._occupancy:
+            model.release()
+            raise NotReady(f"model {model.name!r} was unloaded")
 
-    def _lodger(self, config: ModelConfig, found: Found) -> _Lodger:
-        size = found.size
-        key = f"{config.name}/{next(self._keys)}"
-        return _Lodger(key, config, found, packed=size.all, own=size.small, mappable=bool(size.weights))
-
-    def _for_weights(self) -> int | None:
-        """What weights may take beside what buffers have taken already."""
-        budget = self._account.budget
-        if budget is None:
-            return None
-        others = self._account.used() - self._account.used(Level.WEIGHTS)
-        return min(for_weights(budget), budget - others)
-
-    def _resident(self, lodger: _Lodger) -> Resident:
-        served, budget = lodger.served, self._for_weights()
-        # What could not come back stays.
-        pinned = lodger.config.pinned or (not lodger.mappable and budget is not None and lodger.packed > budget)
-        packed, mapped = lodger.packed, self._mapped(lodger) if lodger.mappable else None
-        if lodger.claim is not None:
-            # What was decided for it holds while it is open, whatever became of the others.
-            counted = lodger.claim.size + lodger.uncounted
-            if lodger.tier is Tier.MAPPED:
-                mapped = counted
-            elif lodger.tier is Tier.PACKED:
-                packed = counted
-        return Resident(
-            lodger.key,
-            packed=packed,
-            mapped=mapped,
-            tier=lodger.tier,
-            last_used=served.last_used if served else 0.0,
-            pinned=pinned,
-            busy=served is not None and served.busy,
-        )
-
-    def _mapped(self, lodger: _Lodger) -> int:
-        """Bytes that it takes mapped. Pages of one larger than all memory are the kernel's: it keeps what it can."""
-        whole, budget = lodger.own + lodger.found.size.weights, self._for_weights()
-        others = 0 if lodger.config.pinned else self._pinned(lodger)
-        return whole if budget is None or whole <= budget - others else lodger.own
-
-    def _pinned(self, but: _Lodger) -> int:
-        """Bytes that pinned models take."""
-        others = (other for other in self._lodgers if other is not but and other.config.pinned and other.claim)
-        return sum(other.claim.size for other in others if other.claim)
-
-    def _residents(self) -> list[Resident]:
-        return [self._resident(lodger) for lodger in self._lodgers]
-
-    def _place(self, lodger: _Lodger, *, protected: bool = False) -> Placing | Shortage:
-        others = [self._resident(other) for other in self._lodgers if other is not lodger]
-        others += [
-            Resident(other.key, packed=other.claim.size, mapped=None, tier=Tier.PACKED, busy=True)
-            for other in self._awaited.values()
-            if other.claim
-        ]
-        if protected:
-            others = [replace(other, busy=True) for other in others]
-        return placing(self._resident(lodger), others, budget=self._for_weights(), now=time.time())
-
-    def _recount(self, lodger: _Lodger) -> None:
-        """Counts what it was measured to take; where that is more than there is, what there is."""
-        if lodger.claim is None:
-            return
-        wanted = lodger.packed if lodger.tier is Tier.PACKED else self._mapped(lodger)
-        try:
-            lodger.claim.resize(wanted)
-        except OverBudget:
-            log.warning("%s takes %s bytes, more than were counted on", lodger.name, f"{wanted:,}")
-            lodger.claim.resize(max(0, min(wanted, lodger.claim.size + self._account.free)))
-        lodger.uncounted = wanted - lodger.claim.size
-
-    def _show(self, lodger: _Lodger) -> None:
-        self._metrics.model(lodger.name).tier(lodger.tier)
-
-
-def _came(lodger: _Lodger, task: asyncio.Task[None]) -> None:
-    lodger.coming = None
-    if not task.cancelled():
-        task.exception()  # those who waited were told; perhaps none was left
+    def _show(self, model: ResidentModel) -> None:
+        self._metrics.model(model.name).tier(model.tier)

@@ -14,9 +14,11 @@ import orjson
 
 from openclaw.config import ServerOptions
 from openclaw.errors import InvalidRequest, NotReady, RequestError, Unsupported
-from openclaw.serving import openapi, protocol, statistics, v1
+from openclaw.serving import openapi, statistics, v1
+from openclaw.serving.controlling import check_parameters
 from openclaw.serving.exchange import Exchange, open_inference, refused, v1_predict
 from openclaw.serving.http.messages import Answer, Request, Soon, refusal
+from openclaw.serving.metadata import configuration, extensions, metadata
 from openclaw.serving.repository import Repository
 from openclaw.serving.served import Served
 from openclaw.serving.sharedmemory import Regions
@@ -92,7 +94,7 @@ class Rest:
             if request.method != "POST":
                 return _not_allowed(request, "POST")
             return self._exchange.answer(request, self._repository.find(name, version), self._dialect)
-        if verb not in {"", "ready", "stats"}:
+        if verb not in {"", "config", "ready", "stats"}:
             return _nothing_at(request.path)
         if request.method not in _READ:
             return _not_allowed(request, *_READ)
@@ -101,7 +103,9 @@ class Rest:
         served = self._repository.find(name, version)
         if verb == "stats":
             return _statistics([served])
-        return _json(protocol.metadata(served.name, served.version, served.signature))
+        if verb == "config":
+            return _json(configuration(served.name, served.signature))
+        return _json(metadata(served.name, served.version, served.signature))
 
     def _v1(self, request: Request, name: str, verb: str = "") -> Answer | Awaitable[Answer]:
         if verb == "predict":
@@ -121,11 +125,13 @@ class Rest:
             case ["models", name, "load" | "unload" as verb]:
                 if request.method != "POST":
                     return _not_allowed(request, "POST")
-                return self._control(name, verb)
+                return self._control(request, name, verb=verb)
         return _nothing_at(request.path)
 
-    async def _control(self, name: str, verb: str) -> Answer:
+    async def _control(self, request: Request, name: str, *, verb: str) -> Answer:
         try:
+            if self._options.model_control:  # else nothing is, as the repository says
+                check_parameters(_parameters(request))
             await (self._repository.load(name) if verb == "load" else self._repository.unload(name))
         except RequestError as error:
             return refused(error)
@@ -171,10 +177,8 @@ class Rest:
         return _nothing_at(request.path)
 
     def _server(self, _: Request) -> Answer:
-        extensions = ["binary_tensor_data", "parameters", "statistics", "model_repository"]
-        if self._regions is not None:
-            extensions.append("system_shared_memory")
-        return _json({"name": "openclaw", "version": __version__, "extensions": extensions})
+        on = extensions(model_control=self._options.model_control, shared_memory=self._regions is not None)
+        return _json({"name": "openclaw", "version": __version__, "extensions": on})
 
     def _live(self, _: Request) -> Answer:
         live = self._repository.live
@@ -221,8 +225,20 @@ def _document(request: Request) -> dict[str, Any]:
     return document
 
 
+def _parameters(request: Request) -> dict[str, Any]:
+    """Those of a small JSON object."""
+    parameters = _document(request).get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequest(f"parameters is {shown(parameters)}; an object is needed")
+    return parameters
+
+
 def _statistics(models: list[Served]) -> Answer:
-    documents = [statistics.document(served.name, served.version, served.statistics()) for served in models]
+    documents = [
+        statistics.document(served.name, served.version, served.statistics(), tier=served.tier) for served in models
+    ]
     return _json({"model_stats": documents})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw.graph.signature import NUMPY_OF
+from openclaw.memory.tiers import Tier
 
 Schema = dict[str, Any]
 
@@ -51,6 +52,11 @@ _PARAMETERS: Schema = {
     "type": "object",
     "additionalProperties": _PARAMETER,
     "description": "What goes beyond the protocol; what is not known is ignored.",
+}
+_NO_PARAMETERS: Schema = {
+    "type": "object",
+    "properties": {"unload_dependents": {"description": "No model depends on another here."}},
+    "additionalProperties": False,
 }
 _DATA: Schema = {
     "type": "array",
@@ -155,6 +161,19 @@ def _description() -> dict[str, Schema]:
         "ModelMetadata": record(
             {"name": _STRING, "versions": array(_STRING), "platform": _STRING, "inputs": tensors, "outputs": tensors}
         ),
+        "TensorConfig": record({"name": _STRING, "data_type": _STRING, "dims": sizes}),
+        "ModelConfig": record(
+            {
+                "name": _STRING,
+                "platform": _STRING,
+                "backend": _STRING,
+                "max_batch_size": _COUNT,
+                "input": array(reference("TensorConfig")),
+                "output": array(reference("TensorConfig")),
+                "model_transaction_policy": record({"decoupled": _BOOLEAN}),
+            }
+        ),
+        "ControlRequest": record({"parameters": _or_null(_NO_PARAMETERS)}, optional=("parameters",)),
         "IndexRequest": record({"ready": _BOOLEAN}, optional=("ready",)),
         "Index": array(record({"name": _STRING, "version": _STRING, "state": state, "reason": _STRING})),
     }
@@ -167,6 +186,7 @@ def _statistics() -> dict[str, Schema]:
         {
             "name": _STRING,
             "version": _STRING,
+            "tier": {**_STRING, "enum": [tier.value for tier in Tier], "description": "Where the weights are."},
             "last_inference": {**_COUNT, "description": "Milliseconds since 1970."},
             "inference_count": {**_COUNT, "description": "Rows."},
             "execution_count": {**_COUNT, "description": "Runs of the model."},

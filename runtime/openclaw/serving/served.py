@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -25,7 +26,6 @@ from openclaw.serving.shortcut import Shortcut, shortcut_to
 from openclaw.serving.shown import shown
 from openclaw.serving.statistics import Statistics
 from openclaw.serving.threads import in_thread
-from openclaw.serving.tracing import TraceContext
 
 _MICROSECONDS = 1e-6
 
@@ -49,6 +49,7 @@ class Served:
         metrics: ModelMetrics,
         executor: Executor,
         runs: int,
+        spare: int = 0,
         hop: float = HOP_SECONDS,
         pool: ObjectPool | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class Served:
             metrics: of the model.
             executor: whose threads run it.
             runs: of the model at the same time.
+            spare: runs that may share the cores of these.
             hop: seconds that it costs to have something run by the executor.
             pool: where batches lie; None: memory of its own.
         """
@@ -72,6 +74,8 @@ class Served:
         self._datatypes = loaded.model.datatypes
         self._metrics = metrics
         self._measuring = False
+        self._readers = 0
+        self._all_read = asyncio.Event()
         self._dormant: Dormant | None = None
         self._batch = partial(
             Batcher,
@@ -79,6 +83,7 @@ class Served:
             executor=executor,
             observer=_Observer(metrics, self._statistics),
             concurrency=runs,
+            spare=spare,
             hop=hop,
             buffers=Buffers(pool, self.name),
         )
@@ -87,7 +92,7 @@ class Served:
         self._open(loaded)
 
     def infer(
-        self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
+        self, request: InferRequest, *, deadline: float | None = None
     ) -> InferResponse | Awaitable[InferResponse]:
         """Answers at once, or later where the model takes its time; cancelling the awaiting gives the inference up.
 
@@ -95,7 +100,6 @@ class Served:
             request: is held against the signature here.
             deadline: ``loop.time()`` after which nobody waits for the answer; the request's own parameter
                 ``timeout``, in microseconds, may make it earlier.
-            trace: who called.
 
         Raises:
             RequestError: at once, or where it is awaited.
@@ -113,6 +117,17 @@ class Served:
             self._statistics.answered(perf_counter() - began)
             return self._response(request, wanted, answer)
         return self._later(request, wanted, answer, began=began)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While a request to it is being read, which takes a thread and its time, it is not retired."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._all_read.set()
 
     def statistics(self) -> Statistics:
         """What it did so far."""
@@ -174,6 +189,7 @@ class Served:
     async def take(self, loaded: Loaded) -> None:
         """Answers with the same model opened anew, and gives back the memory of what it was opened as before."""
         before, shortcut, old = self._batcher, self.shortcut, self._loaded
+        loaded.model.worked |= old.model.worked  # being the same model
         self._open(replace(loaded, profile=old.profile))
         # Those who wait with it go on by themselves.
         if not isinstance(before, Dormant):
@@ -182,7 +198,14 @@ class Served:
     async def retire(self) -> None:
         """Refuses what comes, once what came is answered."""
         self.ready = False
-        await self._close(self._batcher, self.shortcut, self._loaded)
+        while self._readers:
+            self._all_read.clear()
+            await self._all_read.wait()
+        closed: Batcher | Dormant | None = None
+        # One that was on disk is opened for those who wait for it, and then has to be closed as well.
+        while self._batcher is not closed:
+            closed = self._batcher
+            await self._close(closed, self.shortcut, self._loaded)
 
     def _open(self, loaded: Loaded) -> None:
         self._loaded = loaded

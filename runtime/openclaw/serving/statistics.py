@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
+from openclaw.memory.tiers import Tier
+
 
 class Spent(NamedTuple):
     """How often something was done, and the nanoseconds that it took in all."""
@@ -118,11 +120,12 @@ class Statistics:
         return {rows: tally.spent for rows, tally in sorted(self._runs.items())}
 
 
-def document(name: str, version: str, statistics: Statistics) -> dict[str, Any]:
-    """One entry of ``model_stats``."""
+def document(name: str, version: str, statistics: Statistics, *, tier: Tier) -> dict[str, Any]:
+    """One entry of ``model_stats``; ``tier``, where the weights are, is none of the extension's."""
     return {
         "name": name,
         "version": version,
+        "tier": tier,
         "last_inference": statistics.last_inference_ms,
         "inference_count": statistics.inference_count,
         "execution_count": statistics.execution_count,

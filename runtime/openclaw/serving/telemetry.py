@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from openclaw.serving import garbage
@@ -47,6 +49,18 @@ class Telemetry:
         self._pauses = garbage.Pauses(self.metrics)
         self._collector = garbage.IdleCollector(self.metrics.activity)
         self._timer: asyncio.TimerHandle | None = None
+        self._longest_run: Callable[[], float] = float
+
+    def watch(self, longest_run: Callable[[], float]) -> None:
+        """Tells all processes of the server from now on for how many seconds the oldest run of a model has gone on."""
+        self._longest_run = longest_run
+
+    def stalled(self) -> float:
+        """Seconds for which the worst of all processes has neither ended a run nor turned its event loop.
+
+        Whoever is asked: a probe reaches any of the processes, and seldom the one that is stuck.
+        """
+        return max(self._longest_run(), self._counters.stalled(time.monotonic()))
 
     def start(self) -> None:
         """Publishes from now on, on the running event loop."""
@@ -77,5 +91,7 @@ class Telemetry:
         return self._exposition.render(accept)
 
     def _publish(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = time.monotonic()
+        self.metrics.beat(now, since=now - self._longest_run())
         self.metrics.publish()
         self._timer = loop.call_later(PUBLISH_SECONDS, self._publish, loop)

@@ -1,9 +1,9 @@
-"""W3C trace context, and spans for those who collect them.
+"""W3C trace context, and a span of each request for those who collect them.
 
 Parsing follows https://www.w3.org/TR/trace-context/ (sections 3.2 and 3.3). Spans exist only where
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``) is set and OpenTelemetry is
-installed; otherwise nothing of it is imported. A request's spans are made when it was answered, from the times
-that were taken anyway, so the path of a request carries no span objects.
+installed; otherwise nothing of it is imported. A request's span is made when it was answered, from the times that
+were taken anyway, so the path of a request carries no span objects.
 """
 
 from __future__ import annotations
@@ -43,17 +43,6 @@ class TraceContext:
     flags: int = 0
     state: str = ""
 
-    @property
-    def sampled(self) -> bool:
-        """Whether the caller may have recorded its span."""
-        return bool(self.flags & 1)
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What passes it on, as version 00 (of whose flags only the first bit is defined)."""
-        parent = f"00-{self.trace_id}-{self.parent_id}-{self.flags & 1:02x}"
-        passed = [(b"traceparent", parent.encode())]
-        return [*passed, (b"tracestate", self.state.encode())] if self.state else passed
-
 
 def parse(traceparent: bytes | None, tracestates: Sequence[bytes] = ()) -> TraceContext | None:
     """The context of a request's headers; None where there is none or it is not valid (never an error).
@@ -85,10 +74,7 @@ def _state(values: Sequence[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One answered request. Times are perf_counter() seconds; ``queued`` and ``computed`` are None where unknown.
-
-    ``code`` is an HTTP status, for gRPC too.
-    """
+    """One answered request; times are perf_counter() seconds. ``code`` is an HTTP status, for gRPC too."""
 
     model: str
     version: str
@@ -96,8 +82,6 @@ class Traced:
     code: int
     received: float
     answered: float
-    queued: tuple[float, float] | None = None
-    computed: tuple[float, float] | None = None
 
 
 class Tracing:
@@ -120,7 +104,7 @@ class Tracing:
         self._make = (NonRecordingSpan, SpanContext, TraceFlags, TraceState)
 
     def record(self, request: Traced, parent: TraceContext | None) -> None:
-        """Makes the spans ``request``, ``queue`` and ``compute``; hands them to the exporter, waits for nothing."""
+        """Makes the span ``request`` and hands it to the exporter; waits for nothing."""
         # Anew each time: the wall clock is corrected while perf_counter() runs on.
         offset = time.time_ns() - time.perf_counter_ns()
         context = None if parent is None else self._context(parent)
@@ -138,11 +122,6 @@ class Tracing:
         )
         if request.code >= 500:
             span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
-        inside = self._trace.set_span_in_context(span, context)
-        for name, times in (("queue", request.queued), ("compute", request.computed)):
-            if times is not None:
-                part = self._tracer.start_span(name, inside, start_time=offset + _ns(times[0]))
-                part.end(offset + _ns(times[1]))
         span.end(offset + _ns(request.answered))
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ writes ``warm``, ``listening``, or the JSON line of its failure.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Sequence
@@ -14,16 +15,22 @@ from typing import NoReturn
 
 from openclaw.config import ServerConfig
 from openclaw.errors import StartupError
+from openclaw.memory.accounting import Account
 from openclaw.serving.counters import SharedCounters
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.lifecycle import drain, listen, make_repository, until_stopped
-from openclaw.serving.loader import load_local
+from openclaw.serving.loader import Loader, load_local
 from openclaw.serving.loading import Loaded
 from openclaw.serving.process import leave, run_loop
+from openclaw.serving.residence import TEND_SECONDS
 from openclaw.serving.signals import StopSignals
 from openclaw.serving.telemetry import Telemetry
 from openclaw.serving.termination import failure_line
 from openclaw.serving.threads import in_thread
+from openclaw.serving.warmup import warm_up
+from openclaw.storage.cache import default_folder
+
+log = logging.getLogger(__name__)
 
 
 def run_worker(
@@ -77,6 +84,8 @@ class _Worker:
                 )
                 or ()
             )
+        else:
+            await in_thread(_warm_up, self._config, models)
         await repository.measure_hop()
         for loaded in models:
             repository.put(loaded)
@@ -88,11 +97,24 @@ class _Worker:
             frontends = await Frontends.start(repository, [listener], options)
             repository.open()
             writer.write(b"listening\n")
+            following = asyncio.create_task(self._follow(repository.account))
             await self._signals.stop.wait()
+            following.cancel()
             await drain(repository, frontends, signals=self._signals, options=options)
             await frontends.stop(options.drain_timeout_seconds)
             self._telemetry.stop()
         orders.cancel()
+
+    async def _follow(self, account: Account) -> None:
+        """Lets requests have what memory is granted, until cancelled; the models stay in their tiers."""
+        loader = Loader(self._config, default_folder())
+        while account.budget is not None:
+            await asyncio.sleep(TEND_SECONDS)
+            budget = await asyncio.to_thread(loader.budget)
+            if budget != account.budget:
+                log.info("the budget of memory is %s now", "without bound" if budget is None else f"{budget:,} bytes")
+                account.budget = budget
+                self._telemetry.metrics.budget(budget)
 
     async def _obey(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
@@ -107,3 +129,10 @@ class _Worker:
         # The parent is gone, and with it the one who would have said so.
         self._signals.stop.set()
         self._signals.hurry.set()
+
+
+def _warm_up(config: ServerConfig, models: Sequence[Loaded]) -> None:
+    """Runs each model once in this process, where its threads and its arena are new; raises ModelWarmupFailed."""
+    requested = {model.name: model.warmup.requests for model in config.all_models}
+    for loaded in models:
+        warm_up(loaded.model, min(1, requested[loaded.config.name]))

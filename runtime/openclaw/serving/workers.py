@@ -15,7 +15,7 @@ from pathlib import Path
 from openclaw.config import ModelConfig, ServerConfig
 from openclaw.errors import StartupError
 from openclaw.serving.counters import SharedCounters
-from openclaw.serving.forking import Forks, Worker
+from openclaw.serving.forking import Forks, Process, Worker, started
 from openclaw.serving.frontends import Frontends
 from openclaw.serving.lifecycle import listen, make_repository, reserve, shown_address, until_stopped
 from openclaw.serving.signals import StopSignals
@@ -30,12 +30,24 @@ EXIT_SLACK_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
 
 
-async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
+async def serve_with_workers(config: ServerConfig, cache_dir: Path, *, process: Process) -> None:
     """Serves in ``config.server.workers`` processes until told to stop.
+
+    Args:
+        config: of the server.
+        cache_dir: where fetched files are kept.
+        process: to be the fork server; it is ended.
 
     Raises:
         StartupError: a model could not be brought up, here or in a worker.
     """
+    try:
+        await _serve(config, cache_dir, process)
+    finally:
+        await process.stop()
+
+
+async def _serve(config: ServerConfig, cache_dir: Path, process: Process) -> None:
     signals = StopSignals()
     signals.install()
     reservation = reserve(config.server)
@@ -51,7 +63,7 @@ async def serve_with_workers(config: ServerConfig, cache_dir: Path) -> None:
     try:
         local = await until_stopped(_local(config, cache_dir), signals)
         if local is not None:
-            fleet = Fleet(local.model_copy(update={"server": options}))
+            fleet = Fleet(local.model_copy(update={"server": options}), process)
             if await until_stopped(fleet.warm(), signals):
                 await waiting_room.stop(_GOODBYE_SECONDS)
                 await fleet.listen()
@@ -80,8 +92,10 @@ async def _local(config: ServerConfig, cache_dir: Path) -> ServerConfig:
 class Fleet:
     """All workers; one that dies is forked anew, later and later if it dies soon."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, process: Process) -> None:
+        """``process``: to be the fork server."""
         self._config = config
+        self._spare: Process | None = process
         self._counters = SharedCounters(config.server.workers)
         self._forks: Forks | None = None
         self._workers: list[Worker] = []
@@ -138,7 +152,8 @@ class Fleet:
             if self._forks is None or not self._forks.alive:
                 if self._forks:
                     await self._forks.stop()
-                self._forks = await Forks.start(self._config, self._counters)
+                process, self._spare = self._spare or started(), None
+                self._forks = Forks.start(process, self._config, counters=self._counters)
                 await self._forks.loaded()
             return await self._forks.fork(slot)
 

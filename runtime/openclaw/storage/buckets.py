@@ -13,7 +13,7 @@ from obstore import exceptions as store_errors
 from obstore.store import from_url
 
 from openclaw.errors import ConfigInvalid, ModelAccessDenied, ModelDownloadFailed, ModelNotFound, StartupError
-from openclaw.storage.sources import CHUNK_BYTES, CONNECT_SECONDS, Download, Validators, brief, nothing, same
+from openclaw.storage.download import CHUNK_BYTES, CONNECT_SECONDS, Download, Validators, brief, nothing, same
 from openclaw.storage.uri import ModelUri
 
 

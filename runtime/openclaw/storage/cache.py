@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openclaw.errors import ConfigInvalid
-from openclaw.storage.sources import Validators
+from openclaw.storage.download import Validators
 from openclaw.storage.uri import ModelUri
 
 log = logging.getLogger(__name__)

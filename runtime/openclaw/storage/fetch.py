@@ -24,7 +24,8 @@ from openclaw.errors import (
     ModelTooLarge,
 )
 from openclaw.storage.cache import Cache, Ref, key_of
-from openclaw.storage.sources import Download, Validators, open_source
+from openclaw.storage.download import Download, Validators
+from openclaw.storage.sources import open_source
 from openclaw.storage.uri import ModelUri, parse
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import aiohttp
 from yarl import URL
 
 from openclaw.errors import ModelAccessDenied, ModelDownloadFailed, ModelNotFound
-from openclaw.storage.sources import CHUNK_BYTES, CONNECT_SECONDS, Download, Validators, brief, nothing, same
+from openclaw.storage.download import CHUNK_BYTES, CONNECT_SECONDS, Download, Validators, brief, nothing, same
 from openclaw.storage.uri import ModelUri
 
 

@@ -35,6 +35,9 @@ _FAMILIES = {
     "rocket": _Family("Rockchip", "NPU", routes.ROCKCHIP),
 }
 
+# Behind rocket's node is a device that stands for all cores and has no driver itself (rocket_drv.c, rocket_register).
+_FACADES = {"platform:rknn": "rocket"}
+
 
 def find(machine: Machine) -> list[Device]:
     """Each node of the class; one of a driver that is not known here is shown, and can run nothing."""
@@ -43,7 +46,7 @@ def find(machine: Machine) -> list[Device]:
 
 
 def _device(machine: Machine, node: str, folder: Folder) -> Device:
-    driver = folder.driver
+    driver = folder.driver or _FACADES.get(folder.fields("uevent").get("MODALIAS", ""))
     family = _FAMILIES.get(driver or "", _Family("unknown", f"accelerator {node}", routes.UNKNOWN))
     granted = machine.folder("dev").exists(f"accel/{node}")
     return Device(

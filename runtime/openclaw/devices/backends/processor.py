@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 
 from openclaw.devices import routes
@@ -30,15 +29,16 @@ def find(machine: Machine) -> list[Device]:
     processors = _processors(folder)
     online = _online(folder, len(processors))
     grant = read_grant(machine.root, schedulable=None if machine.is_this else online)
-    emulated = machine.is_this and _is_arm(platform.machine()) and any("vendor_id" in each for each in processors)
+    # Emulators of one process pass the machine's own files on: of x86, where the process runs on ARM.
+    emulated = _is_arm(machine.architecture) and any("vendor_id" in each for each in processors)
     if emulated:
         folder.notes.append("it is emulated: /proc/cpuinfo tells of another CPU")
-    name = f"{platform.machine()}, emulated" if emulated else _name(folder, processors)
+    name = f"{machine.architecture}, emulated" if emulated else _name(folder, processors)
     return [
         Device(
             type="CPU",
             vendor="ARM" if emulated else _vendor(processors),
-            name=name[:120] or (platform.machine() if machine.is_this else "unknown"),
+            name=name[:120] or machine.architecture or "unknown",
             memory=total_bytes(machine.root),
             memory_free=room_bytes(machine.root),
             load=_load(folder, online),

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from openclaw.graph.passes.affine_conv import AffineConv, BatchNormConv
 from openclaw.graph.passes.attention import Attention
 from openclaw.graph.passes.attention_projection import AttentionProjection
+from openclaw.graph.passes.axis_size import AxisSize
 from openclaw.graph.passes.bias_gelu import BiasGelu
 from openclaw.graph.passes.common_subexpressions import CommonSubexpressions
 from openclaw.graph.passes.constant_folding import ConstantFolding
@@ -37,11 +38,15 @@ from openclaw.graph.passes.quick_gelu import QuickGelu
 from openclaw.graph.passes.running import PassFailed, chosen, run
 from openclaw.graph.passes.shape_arithmetic import ShapeArithmetic
 from openclaw.graph.passes.skip_layer_norm import SkipLayerNorm
+from openclaw.graph.passes.transpose_chain import TransposeChain
+from openclaw.graph.passes.unsqueeze_chain import UnsqueezeChain
 
 __all__ = ["FINAL", "LOSSLESS", "PassFailed", "apply"]
 
 _CLEAN_UP: tuple[GraphPass, ...] = (
     NoOperation(),
+    TransposeChain(),
+    UnsqueezeChain(),
     ConstantFolding(),
     ShapeArithmetic(),
     CommonSubexpressions(),
@@ -84,8 +89,9 @@ LOSSLESS: tuple[GraphPass, ...] = (*_CLEAN_UP, *_CONVOLUTIONS, *_TRANSFORMERS, *
 FINAL: tuple[GraphPass, ...] = (
     ConvActivation(),
     QuickGelu(),
+    AxisSize(),
 )
-"""What onnxruntime joins at every load, joined in the file: nothing to make a lower precision from."""
+"""What is joined in the saved file alone: what onnxruntime joins at every load, and what others look for apart."""
 
 
 def apply(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import input_of, real_constant
+from openclaw.graph.passes.values import input_of, real_constant
 
 Exact = npt.NDArray[np.float64]
 

@@ -22,7 +22,8 @@ import onnx_ir as ir
 from openclaw.graph.passes import affine, linear
 from openclaw.graph.passes.affine import Affine
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, rank_of, real_constant, sole_reader
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import rank_of, real_constant, sole_reader
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from openclaw.graph.passes.dimensions import Dim, same, same_shape
-from openclaw.graph.passes.editing import producer_of
 from openclaw.graph.passes.matching import integer, integers, made_by, operands, scalar
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import producer_of
 
 LOWEST = -1e30
 """A score added to a number at or below this is lost in rounding."""

@@ -15,9 +15,10 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Array, Attribute, Editor, constant, input_of
+from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.matching import MICROSOFT, enclosed, in_order, integer, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import Array, constant, input_of
 
 
 @dataclass(frozen=True)

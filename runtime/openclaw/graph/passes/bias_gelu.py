@@ -10,9 +10,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, constant
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import MICROSOFT, enclosed, in_order, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import constant
 
 _WITH_BIAS = {"Gelu": "BiasGelu", "FastGelu": "FastGelu"}
 

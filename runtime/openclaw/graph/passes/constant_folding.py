@@ -19,9 +19,10 @@ import onnxruntime
 
 from openclaw.graph.passes.common_subexpressions import RANDOM
 from openclaw.graph.passes.contract import GraphPass
-from openclaw.graph.passes.editing import Editor, constant, constant_tensor
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import MICROSOFT
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import constant, constant_tensor
 
 GROWTH = 16 * 1024
 """Bytes that folding one result may add to the file."""

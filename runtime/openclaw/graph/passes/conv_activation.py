@@ -14,8 +14,9 @@ import math
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Attribute, Editor, input_of, sole_reader
+from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.matching import MICROSOFT, scalar
+from openclaw.graph.passes.values import input_of, sole_reader
 
 _DEFAULTS = {"LeakyRelu": (("alpha", 0.01),), "HardSigmoid": (("alpha", 0.2), ("beta", 0.5))}
 _PLAIN = frozenset({"Relu", "Sigmoid", "Tanh"})

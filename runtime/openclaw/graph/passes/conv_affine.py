@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from openclaw.graph.passes import affine, linear
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of, real_constant
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import producer_of, real_constant
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 

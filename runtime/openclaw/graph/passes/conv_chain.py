@@ -18,7 +18,8 @@ import onnx_ir as ir
 from openclaw.graph.passes import linear
 from openclaw.graph.passes.affine import Exact
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of, real_constant, sole_reader
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import producer_of, real_constant, sole_reader
 
 
 class ConvChain(NodePass):

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from openclaw.graph.passes import affine, linear
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of, real_constant, sole_reader
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import producer_of, real_constant, sole_reader
 
 
 class ConvSharedBatchNorm(NodePass):

@@ -15,7 +15,8 @@ import onnx_ir as ir
 
 from openclaw.graph.passes import linear
 from openclaw.graph.passes.contract import GraphPass
-from openclaw.graph.passes.editing import Editor, real_constant
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import real_constant
 
 _SPLIT_TAKES_SIZES_AS_INPUT = 13
 

@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.dimensions import same_shape
-from openclaw.graph.passes.editing import Editor, constant, input_of
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import enclosed, in_order, integer, made_by
+from openclaw.graph.passes.values import constant, input_of
 
 FLAT = "openclaw.flat"
 """Mark, in ``meta`` of a Gemm, of one that is to stay flat."""

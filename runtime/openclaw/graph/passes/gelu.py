@@ -16,9 +16,10 @@ import math
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import MICROSOFT, close, enclosed, in_order, made_by, operands, scalar
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import producer_of
 
 Factors = tuple[float, list[ir.Value], list[ir.Node]]
 

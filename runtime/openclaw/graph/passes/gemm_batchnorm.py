@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from openclaw.graph.passes import linear
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import producer_of
 
 
 class GemmBatchNorm(NodePass):

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, constant, input_of, producer_of, rank_of, sole_reader
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import constant, input_of, producer_of, rank_of, sole_reader
 
 _HARDSWISH_SINCE = 14
 

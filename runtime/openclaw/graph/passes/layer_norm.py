@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, producer_of
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import axes, close, enclosed, in_order, integer, made_by, operands, scalar
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import producer_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from openclaw.graph.passes.affine import Affine, Exact, of_node
-from openclaw.graph.passes.editing import Editor, input_of, real_constant, sole_reader
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import input_of, real_constant, sole_reader
 
 OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 

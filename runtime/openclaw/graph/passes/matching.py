@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import constant, constant_tensor, input_of
+from openclaw.graph.passes.values import constant, constant_tensor, input_of
 
 MICROSOFT = "com.microsoft"
 """Domain of operators that every build of onnxruntime has."""

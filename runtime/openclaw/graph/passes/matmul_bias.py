@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Attribute, Editor, constant, real_constant
+from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.flat_gemm import FLAT
 from openclaw.graph.passes.matching import enclosed, in_order, made_by, operands
+from openclaw.graph.passes.values import constant, real_constant
 
 
 class MatMulBias(NodePass):

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, constant
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import enclosed, in_order, made_by, operands
+from openclaw.graph.passes.values import constant
 
 _LOST = 1e-3
 """What is left of a sum, relative to its terms, below which it has cancelled."""

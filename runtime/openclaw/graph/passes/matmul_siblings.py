@@ -17,8 +17,9 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import GraphPass
-from openclaw.graph.passes.editing import Array, Attribute, Editor, constant, input_of
+from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.matching import integer, operands
+from openclaw.graph.passes.values import Array, constant, input_of
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import onnx_ir as ir
 
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.dimensions import same_shape
-from openclaw.graph.passes.editing import Editor, constant, constant_tensor, input_of
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import integer, integers
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import constant, constant_tensor, input_of
 
 
 class NoOperation(GraphPass):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.editing import Editor, sole_reader
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import MICROSOFT
+from openclaw.graph.passes.values import sole_reader
 
 
 class QuickGelu(NodePass):

@@ -22,10 +22,11 @@ import onnx_ir as ir
 
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.dimensions import Dim, Dims, reshaped, same, same_shape
-from openclaw.graph.passes.editing import Editor, constant_tensor
+from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.matching import integer, made_by
 from openclaw.graph.passes.no_operation import bypass
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import constant_tensor
 
 
 class ShapeArithmetic(GraphPass):

@@ -3,7 +3,8 @@
     LayerNormalization(a + b, scale, bias)  =  SkipLayerNormalization(a, b, scale, bias)
 
 A bias of one row in ``a`` or ``b`` goes in too, and the sum comes out again where somebody else reads it, as in
-transformers that normalize first. ``a`` must have three dimensions, and ``b`` the same shape.
+transformers that normalize first. ``a`` must have three dimensions, and ``b`` the same shape, or the same for all of
+the batch, as positions have.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from openclaw.graph.passes.contract import NodePass
-from openclaw.graph.passes.dimensions import same_shape
-from openclaw.graph.passes.editing import Attribute, Editor, constant, input_of
+from openclaw.graph.passes.dimensions import same
+from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.matching import MICROSOFT, in_order, integer, made_by, operands
 from openclaw.graph.passes.symbolic import Shapes
+from openclaw.graph.passes.values import constant, input_of
 
 
 class SkipLayerNorm(NodePass):
@@ -34,19 +36,31 @@ def _fuse(node: ir.Node, shapes: Shapes, editor: Editor) -> bool:
     if addition is None or addition.graph is not node.graph or any(_is_read(value) for value in node.outputs[1:]):
         return False
     left, right = addition.inputs
-    dims, others = shapes.dims(left), shapes.dims(right)
-    if left is None or right is None or dims is None or others is None or len(dims) != 3:
+    if left is None or right is None or shapes.dtype(left) != ir.DataType.FLOAT:
         return False
-    if not same_shape(dims, others) or shapes.dtype(left) != ir.DataType.FLOAT:
-        return False
+    if not _covers(left, right, shapes):
+        left, right = right, left
+        if not _covers(left, right, shapes):
+            return False
     nodes, bias = [addition, node], None
-    for part, other in ((left, right), (right, left)):
+    for part in (left, right):
         found = _biased(part, shapes)
         if found is not None and found[0].graph is node.graph:
-            nodes, left, bias, right = [found[0], *nodes], found[1], found[2], other
+            nodes, bias = [found[0], *nodes], found[2]
+            left, right = (found[1], right) if part is left else (left, found[1])
             break
     kept = any(use.node is not node for use in addition.outputs[0].uses()) or addition.outputs[0].is_graph_output()
     return _replace(nodes, (left, right, bias), keep_sum=kept, editor=editor)
+
+
+def _covers(value: ir.Value, added: ir.Value, shapes: Shapes) -> bool:
+    """Whether ``value`` has three dimensions, and ``added`` the same or all but the batch."""
+    dims, others = shapes.dims(value), shapes.dims(added)
+    if dims is None or others is None or len(dims) != 3 or len(others) not in (2, 3):
+        return False
+    if not all(shapes.meets(other, dim) for other, dim in zip(others[-2:], dims[1:], strict=True)):
+        return False
+    return len(others) == 2 or others[0] == 1 or same(others[0], dims[0])
 
 
 def _is_read(value: ir.Value) -> bool:
@@ -60,7 +74,7 @@ def _biased(value: ir.Value, shapes: Shapes) -> tuple[ir.Node, ir.Value, ir.Valu
         return None
     for rest, row in operands(addition):
         array, dims = constant(row), shapes.dims(rest)
-        if array is not None and array.ndim == 1 and dims is not None and len(dims) == 3 and dims[2] == array.size:
+        if array is not None and array.ndim == 1 and dims is not None and len(dims) > 1 and dims[-1] == array.size:
             return addition, rest, row
     return None
 

@@ -21,9 +21,9 @@ import onnx
 import onnx_ir as ir
 
 from openclaw.graph.passes.dimensions import Dim, Dims, clamped, expanded, reshaped, same
-from openclaw.graph.passes.editing import constant, constant_tensor
 from openclaw.graph.passes.matching import integer
 from openclaw.graph.passes.shape_values import RULES
+from openclaw.graph.passes.values import constant, constant_tensor
 
 _MAX_TRACKED = 64  # elements of an integer tensor: shapes are shorter
 _INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
@@ -231,6 +231,10 @@ class Shapes:
             if all(same(other, dim) or self._cut_from(other, dim) for other in sizes):
                 return dim
         return None
+
+    def meets(self, dim: Dim, other: Dim) -> bool:
+        """Whether ``dim`` is as large as the ``other`` that it is added to, in every run that does not fail for it."""
+        return same(dim, other) or self._cut_from(dim, other)
 
     def _cut_from(self, cut: Dim, dim: Dim) -> bool:
         most = self._at_most.get(cut) if isinstance(cut, ir.SymbolicDim) else None

@@ -19,6 +19,7 @@ import onnxruntime
 from openclaw.errors import InferenceFailed, ModelInvalid
 from openclaw.execute import engines
 from openclaw.execute.running import runner
+from openclaw.execute.session import session_options
 from openclaw.graph.properties import read_properties
 from openclaw.graph.signature import Signature, read_signature
 from openclaw.memory.arena import Arena, arena_of
@@ -78,22 +79,12 @@ def open_session(
         arena: settings of its arena, by default onnxruntime's own.
         profile: what the name of the file begins with that its profile is written to; None: there is no profile.
     """
-    # It would leave a device identifier in the user's home.
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
+    # What a candidate has onnxruntime say is in the error that it is left out with.
+    options = session_options(threads, spinning=True, log_severity=4, profile=profile)
     try:
         given = str(model) if isinstance(model, Path) else model.SerializeToString()
-        providers = engines.add_to(options, engines.engine_of(_properties(model)), threads=threads)
         with arena_of(options, arena):
-            return onnxruntime.InferenceSession(given, options, providers=providers)
+            return engines.open_session(given, options, engines.engine_of(_properties(model)), threads=threads)
     except Exception as error:
         # As above: anything may come out of a parser, an allocator or a kernel's constructor.
         raise ModelInvalid(f"onnxruntime {onnxruntime.__version__} cannot run it: {brief(error)}") from error

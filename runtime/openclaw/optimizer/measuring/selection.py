@@ -76,13 +76,18 @@ def ratio(candidate: Sequence[float], baseline: Sequence[float], *, alpha: float
     Raises:
         ValueError: there are no rounds, not as many of both, or a time that is not positive.
     """
+    ratios = sorted(by_round(candidate, baseline))
+    lower, upper = bounds(ratios, alpha)
+    return Ratio(median(ratios), lower, upper, len(ratios))
+
+
+def by_round(candidate: Sequence[float], baseline: Sequence[float]) -> list[float]:
+    """The ratio of the times of each round; raises ValueError as :func:`ratio` does."""
     if len(candidate) != len(baseline) or not candidate:
         raise ValueError(f"{len(candidate)} rounds cannot be compared with {len(baseline)}; as many of both are needed")
     if min(*candidate, *baseline) <= 0:
         raise ValueError(f"a time of {min(*candidate, *baseline)} s was measured; only times above 0 can be compared")
-    ratios = sorted(mine / other for mine, other in zip(candidate, baseline, strict=True))
-    lower, upper = bounds(ratios, alpha)
-    return Ratio(median(ratios), lower, upper, len(ratios))
+    return [mine / other for mine, other in zip(candidate, baseline, strict=True)]
 
 
 def bounds(ordered: Sequence[float], alpha: float) -> tuple[float, float]:

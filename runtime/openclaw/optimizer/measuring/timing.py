@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
 from openclaw.optimizer.measuring.engine import Engine
@@ -31,6 +31,10 @@ class Plan:
     slice_seconds: float
     seconds: float
     cold_seconds: float = 0.25
+
+    def at_least(self, rounds: int) -> Plan:
+        """The same with so many rounds in any case."""
+        return replace(self, rounds=max(self.rounds, rounds), least=max(self.least, rounds))
 
 
 HEAT = Plan(rounds=7, least=3, slice_seconds=0.03, seconds=3.0)

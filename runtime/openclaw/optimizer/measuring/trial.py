@@ -172,14 +172,16 @@ def final(trials: Sequence[Trial], bench: Bench, *, ends: float) -> Sequence[flo
     """
     baseline: list[float] = []
     running = list(trials)
+    alpha = selection.ALPHA / len(trials) / selection.LOOKS
     for trial in trials:
-        trial.rounds, trial.alpha = (), selection.ALPHA / len(trials) / selection.LOOKS
+        trial.rounds, trial.alpha = (), alpha
+    first = timing.FINAL.at_least(selection.rounds_needed(alpha))
     for look in range(selection.LOOKS):
         engines = {BASELINE: bench.engine}
         for trial in running:
             assert trial.engine is not None
             engines[trial.recipe.name] = trial.engine
-        plan = timing.MORE if look else timing.FINAL
+        plan = timing.MORE if look else first
         rounds = timing.compare(engines, bench.timed, plan=plan, seed=bench.seed + 1 + look)
         baseline += rounds[BASELINE]
         for trial in running:

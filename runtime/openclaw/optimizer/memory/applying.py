@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 
 from openclaw.devices.cpu import read_grant
 from openclaw.execute.engines import OWN, engine_of
+from openclaw.memory.choice import SLOWER
 from openclaw.memory.properties import ARENA, ROWS, Memory
 from openclaw.optimizer.measuring.engine import brief, open_engine
 from openclaw.optimizer.measuring.feeds import Inputs
+from openclaw.optimizer.measuring.selection import NOT_SLOWER
 from openclaw.optimizer.measuring.trial import form_of
 from openclaw.optimizer.memory.cases import cases, size
 from openclaw.optimizer.memory.choosing import Chosen, choose
@@ -20,6 +22,7 @@ from openclaw.optimizer.memory.holding import held
 from openclaw.optimizer.model.properties import with_properties
 from openclaw.optimizer.options import Options
 from openclaw.optimizer.recipe import Feed
+from openclaw.optimizer.results.report import Report
 from openclaw.optimizer.results.result import Result
 
 
@@ -68,7 +71,29 @@ def _chosen(
             held=held(path, largest, Memory(), threads=threads).held,
             grant=read_grant(),
         )
-        return choose(result.model, path, measured, threads=threads, asked=options.memory, ends=ends, seed=options.seed)
+        return choose(
+            result.model,
+            path,
+            measured,
+            threads=threads,
+            asked=options.memory,
+            ends=ends,
+            seed=options.seed,
+            allowed=allowance(result.report),
+        )
+
+
+def allowance(report: Report) -> float:
+    """How much of its latency with onnxruntime's own arena a model may take, so that what is given out is not slower.
+
+    A form that was kept and its memory together take at most ``NOT_SLOWER`` of the exported model's latency, going by
+    the upper bound of the form's. The exported model itself may become no slower, as far as can be told.
+
+    Args:
+        report: of the forms.
+    """
+    kept = [one.ratio for one in report.candidates if one.outcome == "kept" and one.ratio is not None]
+    return min(SLOWER, max(1.0, NOT_SLOWER / kept[0].upper)) if kept else 1.0
 
 
 def _given(result: Result, memory: Memory, properties: dict[str, str]) -> Result:

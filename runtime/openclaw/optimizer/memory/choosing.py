@@ -1,7 +1,8 @@
 """Chooses how a model holds activations: the way that holds the least of those that are not slower, by measurement.
 
-Few rows at a time hold the least, so they come first; within them the arenas, by what they were seen to hold. Only what
-is about to be kept is timed, by turns with onnxruntime's default: holding is known after three runs, latency is not.
+Arenas for all rows come first, by what they were seen to hold: one of them nearly always stays. In the time that is
+left fewer rows at a time are tried, the fewest first, which hold far less where they are quick enough. Only what is
+about to be kept is timed, by turns with onnxruntime's default: holding is known after two runs, latency is not.
 """
 
 from __future__ import annotations
@@ -18,25 +19,29 @@ import onnx
 from openclaw.errors import OpenClawError
 from openclaw.graph.rows import rows_of, why_not_rows
 from openclaw.inspection.memory import plan_of
-from openclaw.memory.choice import DEFAULT, SLOWER, WORTH_WHILE, Way, quick, ranked, ways
+from openclaw.memory.choice import DEFAULT, SLOWER, WORTH_WHILE, Way, ranked, ways
 from openclaw.memory.properties import Memory, written
 from openclaw.optimizer.lossless import equal
 from openclaw.optimizer.measuring import selection, timing
 from openclaw.optimizer.measuring.bench import shapes_of
 from openclaw.optimizer.measuring.engine import Engine, open_engine, open_session
 from openclaw.optimizer.memory.cases import fewer_rows, first_rows
+from openclaw.optimizer.memory.comparing import LOOKS, LOOKS_DIVIDED, MUCH_SLOWER, Compared, compared, stays
 from openclaw.optimizer.memory.holding import held
 from openclaw.optimizer.recipe import Feed
 from openclaw.optimizer.results.report import Holding, MemoryChoice
 
 log = logging.getLogger(__name__)
 
-TIMING = timing.Plan(rounds=21, least=5, slice_seconds=0.06, seconds=12.0)
-_HOPELESS = 1.08
-_DIVIDING = 0.6
-"""The part of the time for few rows at a time; the rest is for arenas with all of them."""
+TIMING = timing.Plan(rounds=LOOKS[-1], least=5, slice_seconds=0.06, seconds=40.0)
+"""Of one way, in one case. It takes at most half of the time that is left, too."""
+_HOPELESS_ROUNDS = 4
+"""What is much slower in every one of so many is not timed any further."""
+_WHOLE = 0.5
+"""The part of the time for arenas with all rows; the rest is for fewer rows at a time."""
 _MOST_TIMED = 3
 """Arenas that are timed for one number of rows: those that hold the least."""
+_NO_OTHER = "every other way holds more, or is slower"
 _MIB = 1 << 20
 
 
@@ -48,8 +53,24 @@ class Chosen:
     report: MemoryChoice
 
 
+@dataclass(frozen=True)
+class _Timed:
+    """What was found of a way in each case, the largest first, and whether it is quick enough to stay."""
+
+    found: Sequence[Compared]
+    stays: bool
+
+
 def choose(
-    model: onnx.ModelProto, path: Path, cases: Sequence[Feed], *, threads: int, asked: str, ends: float, seed: int = 0
+    model: onnx.ModelProto,
+    path: Path,
+    cases: Sequence[Feed],
+    *,
+    threads: int,
+    asked: str,
+    ends: float,
+    seed: int = 0,
+    allowed: float = SLOWER,
 ) -> Chosen:
     """Measures the ways to hold a model's activations.
 
@@ -58,14 +79,15 @@ def choose(
         path: the same as a file, that runs on onnxruntime's own kernels.
         cases: inputs to measure on, by rising size.
         threads: of one inference.
-        asked: ``auto``: a way may take ``SLOWER`` of the default's latency in each case; ``least``: any.
+        asked: ``auto``: a way may take ``allowed`` of the default's latency in each case; ``least``: any.
         ends: when no further way is begun, by ``time.perf_counter``.
         seed: of the order of timing.
+        allowed: of the default's latency; at 1 a way may be no slower, as far as can be told.
 
     Raises:
         ModelInvalid, InferenceFailed: the model does not run with onnxruntime's own arena, or tells nothing of it.
     """
-    return _Choice(model, path, cases, threads=threads, asked=asked, ends=ends, seed=seed).chosen()
+    return _Choice(model, path, cases, threads=threads, asked=asked, ends=ends, seed=seed, allowed=allowed).chosen()
 
 
 class _Choice:
@@ -79,9 +101,11 @@ class _Choice:
         asked: str,
         ends: float,
         seed: int,
+        allowed: float,
     ) -> None:
         self._model, self._path, self._cases = model, path, cases
         self._threads, self._asked, self._ends, self._seed = threads, asked, ends, seed
+        self._allowed = allowed
         self._own = [held(path, case, Memory(), threads=threads).held for case in cases]
         self._session: Any = open_session(path, threads)
         self._default = Engine(self._session)
@@ -92,17 +116,19 @@ class _Choice:
         if max(self._own) <= WORTH_WHILE:
             most = max(self._own) / _MIB
             return self._kept(None, f"they are {most:.1f} MiB, too little to be worth a change")
-        whole = self._undivided()
-        if whole is None:
-            left = self._ends - time.perf_counter()
-            until = self._ends - (1 - _DIVIDING) * left
-            for rows in fewer_rows(self._cases[-1]):
-                if time.perf_counter() < until and (way := self._best(rows)) is not None:
-                    return self._kept(way, None)
-        if time.perf_counter() >= self._ends:
+        now = time.perf_counter()
+        if now >= self._ends:
             return self._kept(None, "there was no time left to measure others")
-        way = self._best(None)
-        return self._kept(way, whole if way else "every other way holds more, or is slower")
+        undivided = self._undivided()
+        if undivided is not None:
+            whole = self._best(None, until=self._ends)
+            return self._kept(whole, undivided if whole else _NO_OTHER)
+        if self._asked == "least":
+            kept = self._fewest() or self._best(None, until=self._ends)
+        else:
+            whole = self._best(None, until=now + _WHOLE * (self._ends - now))
+            kept = min(filter(None, (self._fewest(), whole)), key=self._holds, default=None)
+        return self._kept(kept, None if kept else _NO_OTHER)
 
     def _undivided(self) -> str | None:
         """Why a batch is only run as a whole; None: it can be divided."""
@@ -121,48 +147,66 @@ class _Choice:
             return f"it does not run with other numbers of rows: {error}"
         return None if different is None else f"a row's answer depends on the others: {different}"
 
-    def _best(self, rows: int | None) -> Way | None:
-        """The way that is kept of those with so many rows at a time."""
+    def _fewest(self) -> Way | None:
+        """The way with the fewest rows at a time that stays."""
+        for rows in fewer_rows(self._cases[-1]):
+            if time.perf_counter() < self._ends and (way := self._best(rows, until=self._ends)) is not None:
+                return way
+        return None
+
+    def _holds(self, way: Way) -> int:
+        """Bytes that a way was seen to hold in the largest case."""
+        return next(each.held_bytes[-1] for each in self._tried if each.name == way.name)
+
+    def _best(self, rows: int | None, *, until: float) -> Way | None:
+        """The way that is kept of those with so many rows at a time; none is begun after ``until``."""
         parts = [first_rows(case, rows) for case in self._cases]
         known = {way.name: way for way in ways(rows, self._planned(parts[-1]))}
         # Whether so few rows slow it down is told without any arena, and before these are measured.
         plain = next((way for way in known.values() if way.memory.arena is None), None)
-        alone = self._timed(plain) if plain and self._asked == "auto" else []
-        if plain and alone and not quick(alone):
-            self._note(plain, [], alone, kept=False)
+        alone = self._timed(plain, until=until) if plain and self._asked == "auto" else None
+        if plain and alone and not alone.stays:
+            self._note(plain, [], alone.found, kept=False)
             return None
-        figures = dict(self._held(known.values(), parts))
+        # Where time is up, that will do.
+        enough: Iterable[Way] = [plain] if plain and alone and time.perf_counter() >= until else known.values()
+        figures = dict(self._held(enough, parts))
         order = ranked(figures, self._own)
-        if plain and plain.name in order[_MOST_TIMED:]:
-            order = [*order[: _MOST_TIMED - 1], plain.name]
-        for name in order[:_MOST_TIMED]:
+        timed = order[:_MOST_TIMED]
+        for name in order:
             way = known[name]
-            if self._accepted(way, figures[name], alone if alone and way is plain else self._timed(way)):
+            if alone and way is plain:
+                found = alone
+            elif name in timed and ((name == timed[0] and not alone) or time.perf_counter() < until):
+                found = self._timed(way, until=until)
+            else:
+                continue
+            if self._accepted(way, figures[name], found):
                 return way
-            if time.perf_counter() >= self._ends:
-                break
         return None
 
-    def _accepted(self, way: Way, figures: Sequence[int], ratios: Sequence[float]) -> bool:
+    def _accepted(self, way: Way, figures: Sequence[int], timed: _Timed) -> bool:
         """Whether a way that was timed is kept; the report gets a line of it."""
-        kept = self._asked == "least" or quick(ratios)
-        agrees = not kept or self._agrees(way)
-        self._note(
-            way, figures, ratios, kept=kept and agrees, why="" if agrees else "its answers are not the default's; "
-        )
-        return kept and agrees
+        agrees = not timed.stays or self._agrees(way)
+        kept = timed.stays and agrees
+        self._note(way, figures, timed.found, kept=kept, why="" if agrees else "its answers are not the default's; ")
+        return kept
 
-    def _note(self, way: Way, figures: Sequence[int], ratios: Sequence[float], *, kept: bool, why: str = "") -> None:
-        limit = f"{SLOWER} is allowed" if self._asked == "auto" else "the least was asked for"
+    def _note(self, way: Way, figures: Sequence[int], found: Sequence[Compared], *, kept: bool, why: str = "") -> None:
+        worst = max(found, key=lambda one: one.ratio)
+        limit = f"{self._allowed:.3g} is allowed" if self._asked == "auto" else "the least was asked for"
+        if self._asked == "auto" and not why and kept != (worst.ratio <= self._allowed):
+            told = "no slower beyond the noise" if kept else "it may be much slower by the noise"
+            limit = f"{told} of {worst.rounds} rounds"
         self._tried.append(
             Holding(
                 name=way.name,
                 arena=None if way.memory.arena is None else written(way.memory.arena),
                 rows=way.memory.rows,
                 held_bytes=list(figures),
-                ratios=list(reversed(ratios)),
+                ratios=[one.ratio for one in reversed(found)],
                 outcome="kept" if kept else "refused",
-                reason=f"{why}{max(ratios):.3f} of the default's latency; {limit}",
+                reason=f"{why}{worst} of the default's latency; {limit}",
             )
         )
 
@@ -180,41 +224,45 @@ class _Choice:
                 continue
             yield way.name, [known[str(shapes_of(part))] for part in parts]
 
-    def _timed(self, way: Way) -> list[float]:
-        """Latency through the default's, in each case, the largest first; no further case for who is too slow."""
+    def _timed(self, way: Way, *, until: float) -> _Timed:
+        """A way by turns with the default, in each case, the largest first; no further case for who is too slow."""
         engines = {DEFAULT: self._default, way.name: self._engine(way.memory)}
-        ratios: list[float] = []
+        divided = way.memory.rows is not None
+        looks = LOOKS_DIVIDED if divided else LOOKS
+        found: list[Compared] = []
         for case in reversed(self._cases):
-            if not quick(ratios) and self._asked != "least":
-                break
-            plan = timing.Plan(
-                TIMING.rounds,
-                TIMING.least,
-                slice_seconds=TIMING.slice_seconds,
-                seconds=min(TIMING.seconds, max(self._ends - time.perf_counter(), 1.0) / 3),
-            )
-            ratios.append(self._settled(way.name, engines, case=case, plan=plan))
-        return ratios
+            seconds = min(TIMING.seconds, max(until - time.perf_counter(), 1.0) / 2)
+            mine, default = self._turns(engines, case, looks=looks, seconds=seconds)
+            found.append(compared(mine, default, allowed=self._allowed))
+            if self._asked != "least" and not stays(mine, default, divided=divided, allowed=self._allowed):
+                return _Timed(found, stays=False)
+        return _Timed(found, stays=True)
 
-    def _settled(self, name: str, engines: Mapping[str, Engine], *, case: Feed, plan: timing.Plan) -> float:
-        """The median ratio of the rounds; while they leave open whether it is slower, more are run, a few times."""
-        mine: list[float] = []
-        default: list[float] = []
-        for look in range(selection.LOOKS):
-            rounds = timing.compare(
-                engines,
-                [case],
-                plan=plan,
-                seed=self._seed + look,
-                stop=lambda seen: selection.hopeless(seen[name], seen[DEFAULT], worst=_HOPELESS),
+    def _turns(
+        self, engines: Mapping[str, Engine], case: Feed, *, looks: Sequence[int], seconds: float
+    ) -> tuple[list[float], list[float]]:
+        """Rounds of a way and of the default, until it is settled whether it is slower, or time is up."""
+        ends = time.perf_counter() + seconds
+        rounds: dict[str, list[float]] = {name: [] for name in engines}
+        default, mine = rounds.values()
+
+        def hopeless(seen: Mapping[str, Sequence[float]]) -> bool:
+            theirs, its = ([*rounds[name], *seen[name]] for name in engines)
+            return selection.hopeless(its, theirs, worst=MUCH_SLOWER, after=_HOPELESS_ROUNDS)
+
+        for look in looks if self._asked == "auto" else looks[:1]:
+            plan = timing.Plan(
+                min(look, TIMING.rounds) - len(mine),
+                least=1 if mine else TIMING.least,
+                slice_seconds=TIMING.slice_seconds,
+                seconds=max(ends - time.perf_counter(), 0.0),
             )
-            mine += rounds[name]
-            default += rounds[DEFAULT]
-            ratio = selection.ratio(mine, default)
-            open_ = ratio.median > SLOWER >= ratio.lower and not selection.hopeless(mine, default, worst=_HOPELESS)
-            if not open_ or time.perf_counter() >= self._ends:
+            for name, more in timing.compare(engines, [case], plan=plan, seed=self._seed + look, stop=hopeless).items():
+                rounds[name] += more
+            settled = not compared(mine, default, allowed=self._allowed).open or hopeless(dict.fromkeys(engines, ()))
+            if settled or len(mine) >= TIMING.rounds or time.perf_counter() >= ends:
                 break
-        return ratio.median
+        return mine, default
 
     def _engine(self, memory: Memory) -> Engine:
         if memory.arena is None:
@@ -237,13 +285,15 @@ class _Choice:
             return None
 
     def _kept(self, way: Way | None, reason: str | None) -> Chosen:
+        ways = [each if way is None or each.name == way.name else _outdone(each) for each in self._tried]
         if way is None:
             verdict = f"Activations are held as onnxruntime does: {reason}."
         else:
-            mine, its = self._tried[-1].held_bytes[-1], self._own[-1]
+            kept = next(each for each in ways if each.name == way.name)
+            mine, its = kept.held_bytes[-1], self._own[-1]
             verdict = (
                 f"Activations are held in {mine / _MIB:.1f} MiB where onnxruntime's default holds {its / _MIB:.1f}: "
-                f"{way.name}, {self._tried[-1].reason}."
+                f"{way.name}, {kept.reason}."
             )
             if reason is not None:
                 verdict += f" Batches are run as a whole, for {reason}."
@@ -253,6 +303,13 @@ class _Choice:
             verdict=verdict,
             shapes=[shapes_of(case) for case in self._cases],
             default_held_bytes=self._own,
-            ways=self._tried,
+            ways=ways,
         )
         return Chosen(Memory() if way is None else way.memory, report)
+
+
+def _outdone(way: Holding) -> Holding:
+    """A way that is not kept, though it was quick enough: another holds less."""
+    if way.outcome == "refused":
+        return way
+    return way.model_copy(update={"outcome": "refused", "reason": f"{way.reason}; another holds less"})

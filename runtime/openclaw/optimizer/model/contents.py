@@ -43,3 +43,9 @@ def nested(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def count_nodes(graph: onnx.GraphProto) -> int:
     """Nodes of a graph and of those nested in it."""
     return len(graph.node) + sum(count_nodes(inner) for node in graph.node for inner in nested(node))
+
+
+def count_computing(graph: onnx.GraphProto) -> int:
+    """As :func:`count_nodes`, without constants, which exporters write as nodes or as weights."""
+    own = sum(node.op_type != "Constant" for node in graph.node)
+    return own + sum(count_computing(inner) for node in graph.node for inner in nested(node))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import Editor, constant
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import constant
 
 SMALLEST = 65536
 """Numbers in a table below which 8 bits save nothing worth a node."""

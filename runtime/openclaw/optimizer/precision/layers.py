@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import constant, input_of, rank_of, sole_reader
+from openclaw.graph.passes.values import constant, input_of, rank_of, sole_reader
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from openclaw.graph.passes.editing import Editor, constant, input_of
+from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.values import constant, input_of
 from openclaw.optimizer.precision.embedding import SMALLEST
 from openclaw.optimizer.precision.layers import MICROSOFT
 

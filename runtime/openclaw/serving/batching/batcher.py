@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from openclaw.errors import DeadlineExceeded, NotReady, Overloaded, RequestError
 from openclaw.execute.session import Array
 from openclaw.serving.batching.assembly import Buffers
 from openclaw.serving.batching.hop import HOP_SECONDS, Inline
 from openclaw.serving.batching.latencies import Latencies
-from openclaw.serving.batching.layout import ALONE, Form, Layout
+from openclaw.serving.batching.layout import ALONE, Form
 from openclaw.serving.batching.measuring import ModelProfile
+from openclaw.serving.batching.observing import Observer, Silent
 from openclaw.serving.batching.overrun import Overrun
 from openclaw.serving.batching.policy import REFUSAL_SECONDS, Dispatch, Reason, Shed, View, decide, expected_wait
 from openclaw.serving.batching.probing import Run
 from openclaw.serving.batching.profile import Profile
 from openclaw.serving.batching.queue import RequestQueue, Ticket
+from openclaw.serving.batching.running import Running
 from openclaw.serving.batching.runs import Clock, Outcome, execute
 from openclaw.serving.batching.selection import Batch
 from openclaw.serving.batching.settings import BatchingSettings
@@ -38,40 +39,6 @@ LEAST_RUNS_IN_TARGET = 2
 _NEVER = float("inf")
 
 
-class Observer(Protocol):
-    """Is told what happened, on the event loop's thread."""
-
-    def queued(self, seconds: float, /) -> None:
-        """A request waited so long before its run began."""
-
-    def ran(self, rows: int, seconds: float, /) -> None:
-        """The model ran once over so many rows."""
-
-    def shed(self, reason: str, /) -> None:
-        """A request was refused; one of ``policy.Reason``."""
-
-
-class _Silent:
-    def queued(self, seconds: float, /) -> None:
-        pass
-
-    def ran(self, rows: int, seconds: float, /) -> None:
-        pass
-
-    def shed(self, reason: str, /) -> None:
-        pass
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    tickets: Sequence[Ticket]
-    layout: Layout | None
-    form: Form
-    rows: int
-    began: float
-    ends: float
-
-
 class Batcher:
     """Runs a model for requests that arrive one by one; used from one event loop.
 
@@ -82,6 +49,7 @@ class Batcher:
         executor: whose threads run it; others may use it, too.
         observer: is told of queueing, runs and refusals.
         concurrency: runs at the same time.
+        spare: runs that may share the cores of these; none where there is a latency target, which they would miss.
         hop: seconds that it costs to have something run on the executor; what takes less runs at once.
         buffers: where batches lie.
         clock: that runs and waits are timed with, seconds; deadlines are the loop's.
@@ -96,6 +64,7 @@ class Batcher:
         executor: Executor,
         observer: Observer | None = None,
         concurrency: int = 1,
+        spare: int = 0,
         hop: float = HOP_SECONDS,
         buffers: Buffers | None = None,
         clock: Clock = time.perf_counter,
@@ -103,13 +72,14 @@ class Batcher:
         self._run = run
         self._settings = settings
         self._executor = executor
-        self._observer: Observer = observer or _Silent()
+        self._observer: Observer = observer or Silent()
         self._ran = self._observer.ran
         self._workers = concurrency
+        self._to_spare = spare if settings.latency_target is None else 0
         self._clock = clock
         self._queue = RequestQueue(settings)
         self.adopt(profile)
-        self._running: set[_Running] = set()
+        self._running: set[Running] = set()
         self._buffers = buffers or Buffers()
         self._inline = Inline(hop, clock)
         self._overrun = Overrun()
@@ -121,7 +91,10 @@ class Batcher:
     def adopt(self, profile: ModelProfile) -> None:
         """Goes by what was measured anew; those who wait already keep the form that they came in."""
         self._layout = profile.layout
-        self._largest = self._settings.max_batch_size if profile.layout is not None else 1
+        largest = self._settings.max_batch_size if profile.layout is not None else 1
+        self._largest = min(largest, profile.most or largest)
+        # Where there may be no memory for larger batches, there may be none for a run beside another either.
+        self._spare = self._to_spare if profile.most is None else 0
         self._latencies = Latencies(profile.profiles, largest=self._largest)
         self._queue.refresh(self._latencies.profile)
 
@@ -250,7 +223,7 @@ class Batcher:
         now = loop.time()
         if deadline is not None and deadline <= now:
             raise self._refusal("expired", 0.0)
-        ticket = Ticket(arrays, outputs, form=self._form(arrays), nbytes=nbytes)
+        ticket = Ticket(arrays, outputs, form=self._form(arrays), nbytes=nbytes, limited=deadline is not None)
         lane = self._queue.lane(ticket, self._latencies.profile)
         rows = ticket.form.rows
         # Also while others wait: it delays them by less than their hop to a thread takes.
@@ -268,7 +241,7 @@ class Batcher:
         ticket.since = self._clock()
         self._queue.add(ticket, lane, now=now, deadline=until)
         ticket.future.add_done_callback(partial(self._ended, ticket))
-        if len(self._running) < self._workers:
+        if len(self._running) < self._workers + self._spare:
             self._decide_soon(loop)
         elif until - alone < self._decision_at:
             self._decide_at(max(until - alone, now + REFUSAL_SECONDS), loop)
@@ -290,8 +263,14 @@ class Batcher:
         return free + self._queue.work / self._workers
 
     def _view(self, now: float) -> View:
-        idle = self._workers - len(self._running)
-        return self._queue.view(now=now, idle=idle, workers=self._workers, largest=self._largest)
+        running, workers = len(self._running), self._workers
+        return self._queue.view(
+            now=now,
+            idle=max(0, workers - running),
+            workers=workers,
+            largest=self._largest,
+            spare=running < workers + self._spare,
+        )
 
     def _decide_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop: what arrives in it may share a run, and nobody waits longer."""
@@ -329,7 +308,9 @@ class Batcher:
     def _shed(self, decision: Shed) -> None:
         for front in decision.fronts:
             for ticket in self._queue.take(front.lane, front.requests):
-                _refuse(ticket, self._refusal(front.reason, decision.retry_after))
+                # What only the server's own target makes late may well be asked for again.
+                reason = front.reason if ticket.limited else "deadline"
+                _refuse(ticket, self._refusal(reason, decision.retry_after))
 
     def _begin(self, batch: Batch, now: float) -> None:
         tickets = [ticket for lane, count in batch.takes for ticket in self._queue.take(lane, count)]
@@ -337,25 +318,28 @@ class Batcher:
         for ticket in tickets:
             self._observer.queued(began - ticket.since)
         form = tickets[0].form._replace(length=batch.length)
-        run = _Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds)
+        run = Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds)
         self._running.add(run)
+        for each in self._running:
+            each.share(now, len(self._running) / self._workers)
         loop = asyncio.get_running_loop()
         try:
             self._executor.submit(self._work, run, loop)
         except RuntimeError:
             loop.call_soon(self._finished, run, Outcome([NotReady("the server is stopping")] * len(tickets), None))
 
-    def _work(self, run: _Running, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self, run: Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
         outcome = execute(
             self._run, run.tickets, run.layout, length=run.form.length, buffers=self._buffers, clock=self._clock
         )
         loop.call_soon_threadsafe(self._finished, run, outcome)
 
-    def _finished(self, run: _Running, outcome: Outcome) -> None:
+    def _finished(self, run: Running, outcome: Outcome) -> None:
         self._running.discard(run)
         if outcome.seconds is not None:
-            self._latencies.observe(run.form, run.rows, seconds=outcome.seconds)
+            # As it would take with the cores to itself, which is what was measured and what the queue is told by.
+            self._latencies.observe(run.form, run.rows, seconds=outcome.seconds / run.sharing)
             self._queue.refresh(self._latencies.profile)
             self._ran(sum(_rows(ticket.arrays) for ticket in run.tickets), outcome.seconds)
             self._inline.seen(outcome.seconds)

@@ -15,6 +15,7 @@ from openclaw.graph.signature import Signature
 from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout, Sequences, find_mask, read_layout
 from openclaw.serving.batching.probing import Probe, Run
 from openclaw.serving.batching.profile import Point, Profile, batch_sizes, extended, guessed
+from openclaw.serving.batching.room import Room
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.batching.verifying import find_sequences, rows_differ
 
@@ -44,12 +45,14 @@ class ModelProfile:
         profiles: by length, and at 0 where length does not matter. Other shapes are learned from real requests.
         reason: in words, whether and why requests are batched.
         padding: in words, whether sequences of different lengths share a run; empty for models without.
+        most: rows that there surely is memory for at once; None: for all that may share a run.
     """
 
     layout: Layout | None
     profiles: dict[int, Profile] = field(default_factory=dict)
     reason: str = ""
     padding: str = ""
+    most: int | None = None
 
     @property
     def profile(self) -> Profile:
@@ -59,7 +62,7 @@ class ModelProfile:
 
 def unmeasured() -> ModelProfile:
     """Of a model that nothing is known about yet: its requests run one by one."""
-    return ModelProfile(None, {0: guessed(1)}, "batching is off: the model was not measured yet")
+    return ModelProfile(None, {0: guessed(1)}, "batching is off: the model was not measured yet", most=1)
 
 
 def profile_model(
@@ -69,6 +72,7 @@ def profile_model(
     settings: BatchingSettings,
     budget: float = BUDGET_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
+    room: Room | None = None,
 ) -> ModelProfile:
     """Verifies and measures a model, on this thread.
 
@@ -78,8 +82,10 @@ def profile_model(
         settings: the largest batch, and whether to fill sequences up.
         budget: seconds that measuring may take; a single run that is longer still ends.
         clock: seconds.
+        room: memory for larger batches; None: there is enough.
     """
-    measured = _profile(run, signature, settings=settings, timer=_Timer(clock, clock() + budget))
+    timer = _Timer(clock, clock() + budget, room or Room(lambda: None))
+    measured = _profile(run, signature, settings=settings, timer=timer)
     log.info("%s%s", measured.reason, f"; {measured.padding}" if measured.padding else "")
     return measured
 
@@ -89,9 +95,8 @@ def _profile(run: Run, signature: Signature, *, settings: BatchingSettings, time
     mask = find_mask(signature, settings.mask) if isinstance(layout, Layout) else None
     probe = _working_probe(run, signature, mask)
     if probe is None:
-        return ModelProfile(
-            None, {0: guessed(1)}, "batching is off: the model took no made-up input to be measured with"
-        )
+        reason = "batching is off: the model took no made-up input to be measured with"
+        return ModelProfile(None, {0: guessed(1)}, reason, most=1)
     why_not = layout if isinstance(layout, str) else None
     if settings.max_batch_size == 1:
         why_not = "max_batch_size is 1"
@@ -99,13 +104,17 @@ def _profile(run: Run, signature: Signature, *, settings: BatchingSettings, time
         why_not = rows_differ(probe, layout)
     if why_not is not None or isinstance(layout, str):
         alone = timer.profiles(probe, [1], lengths=[0])
-        return ModelProfile(None, alone, f"batching is off: {why_not}")
+        most = None if timer.room.fits(2) else 1
+        return ModelProfile(None, alone, f"batching is off: {why_not}", most=most)
     layout, padding = _with_sequences(probe, layout, settings)
     lengths = LENGTHS if layout.sequences is not None else (0,)
     profiles = timer.profiles(probe, batch_sizes(settings.max_batch_size), lengths=lengths)
     if not profiles:
         return ModelProfile(None, {0: guessed(1)}, "batching is off: the model failed while it was measured")
-    return ModelProfile(layout, profiles, _reason(profiles), padding)
+    reason = _reason(profiles)
+    if timer.most is not None:
+        reason += f"; there is no memory to run more than {timer.most} at once"
+    return ModelProfile(layout, profiles, reason, padding, timer.most)
 
 
 def _working_probe(run: Run, signature: Signature, mask: str | None) -> Probe | None:
@@ -143,6 +152,8 @@ def _reason(profiles: dict[int, Profile]) -> str:
 class _Timer:
     clock: Callable[[], float]
     until: float
+    room: Room
+    most: int | None = None
 
     def profiles(self, probe: Probe, sizes: list[int], *, lengths: Sequence[int]) -> dict[int, Profile]:
         """Profiles by length; the cheapest cells first, as far as time reaches, the others derived from them."""
@@ -153,6 +164,11 @@ class _Timer:
             spent = self.clock() - begun
             if times and spent + 2 * self._expected(times, cell) > _FIRST_ROUND * (self.until - begun):
                 break
+            if cell[0] > 1 and not self.room.fits(_tokens(cell)):
+                # The last one that ran was nearly as large, if not always of as many rows.
+                self.most = max(inputs, key=_tokens, default=(1, 0))[0]
+                break
+            before = self.room.left()
             arrays = probe.inputs(cell[0], length=cell[1] or None)
             try:
                 probe.outputs(arrays)
@@ -160,12 +176,13 @@ class _Timer:
             except RequestError:
                 continue
             inputs[cell] = arrays
+            self.room.took(_tokens(cell), before=before)
         # Interleaved, so that a slow moment of the machine does not fall on one batch size alone.
         for _ in range(_ROUNDS - 1):
             for cell, arrays in inputs.items():
                 if self.clock() + times[cell][0] < self.until:
                     times[cell].append(self._time(probe, arrays))
-        return _tables(times, sizes, lengths=lengths)
+        return _tables(times, [rows for rows in sizes if rows <= (self.most or rows)], lengths=lengths)
 
     def _time(self, probe: Probe, arrays: dict[str, Array]) -> float:
         start = self.clock()

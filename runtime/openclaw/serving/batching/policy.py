@@ -24,6 +24,9 @@ Reason = Literal["queue_length", "queue_bytes", "deadline", "expired"]
 REFUSAL_SECONDS = 0.005
 """While all workers are busy, those who got too late are refused so often; to look is not free."""
 
+BESIDE_SECONDS = 0.005
+"""What a run takes at least that may begin beside others, on the same cores."""
+
 MARGIN_SECONDS = 0.001
 MARGIN_SHARE = 0.1
 """What is kept between the expected end of a batch that is held back and its deadline; a share of its latency."""
@@ -40,6 +43,7 @@ class View(NamedTuple):
         largest: rows in a batch.
         defers: whether a batch may be held back for the next arrival: there is a latency target.
         arrivals: by family (for lanes without one by key), when the next arrival is expected.
+        spare: whether one run more than there are workers may share their cores.
     """
 
     now: float
@@ -49,6 +53,7 @@ class View(NamedTuple):
     largest: int
     defers: bool = False
     arrivals: Mapping[Hashable, float] = MappingProxyType({})
+    spare: bool = False
 
     @property
     def work(self) -> float:
@@ -93,11 +98,12 @@ def decide(view: View) -> Decision:
         return refused
     if not view.lanes:
         return Wait(None)
-    if not view.idle:
+    lanes = view.lanes if view.idle else _complete(view)
+    if not lanes:
         first = min(lane.latest_start for lane in view.lanes)
         return Wait(None if first == math.inf else max(first, view.now + REFUSAL_SECONDS))
     resume = math.inf
-    for lane in sorted(view.lanes, key=_head):
+    for lane in sorted(lanes, key=_head):
         companions = _companions(view, lane)
         waiting = lane.rows + sum(other.rows for other in companions)
         limit = _limit(view, lane, waiting=waiting)
@@ -167,6 +173,22 @@ def _head(lane: Lane) -> Pending:
     return lane.head
 
 
+def _complete(view: View) -> list[Lane]:
+    """The lanes that a run beside others may be of: where it is long, and waiting would make its batch no better.
+
+    A run of several threads leaves a core idle wherever one of them waits for the others, the longer the more something
+    else has taken one of the cores; and the model stands still while answers are written and requests are put
+    together. Another run fills that. A short one would only wait for the interpreter.
+    """
+    if not view.spare:
+        return []
+    return [
+        lane
+        for lane in view.lanes
+        if lane.rows >= min(lane.profile.best, view.largest) and lane.profile.latency(1) >= BESIDE_SECONDS
+    ]
+
+
 def _companions(view: View, lane: Lane) -> list[Lane]:
     if lane.family is None:
         return []
@@ -181,7 +203,7 @@ def _limit(view: View, lane: Lane, *, waiting: int) -> int:
     """
     newest = lane.waiting[-1]
     sustained = lane.profile.rows_within((newest.deadline - newest.arrived) / 2)
-    return max(1, min(view.largest, math.ceil(waiting / view.idle), sustained))
+    return max(1, min(view.largest, math.ceil(waiting / max(1, view.idle)), sustained))
 
 
 def _to_drop(view: View, lane: Lane, *, batch: Batch, limit: int) -> int:

@@ -21,12 +21,15 @@ _NEVER = float("inf")
 
 
 class Ticket:
-    """A request in the queue, and the future that it is answered with."""
+    """A request in the queue, and the future that it is answered with; ``limited``: it brought a deadline."""
 
-    __slots__ = ("arrays", "form", "future", "key", "nbytes", "outputs", "pending", "since")
+    __slots__ = ("arrays", "form", "future", "key", "limited", "nbytes", "outputs", "pending", "since")
 
-    def __init__(self, arrays: Mapping[str, Array], outputs: tuple[str, ...], *, form: Form, nbytes: int) -> None:
+    def __init__(
+        self, arrays: Mapping[str, Array], outputs: tuple[str, ...], *, form: Form, nbytes: int, limited: bool = False
+    ) -> None:
         self.arrays = arrays
+        self.limited = limited
         self.outputs = outputs
         self.form = form
         self.nbytes = nbytes
@@ -117,11 +120,11 @@ class RequestQueue:
             lane.learn(profile_of(ticket.form))
         self.work = sum(lane.work for lane in self.lanes.values())
 
-    def view(self, *, now: float, idle: int, workers: int, largest: int) -> View:
-        """What a decision is made on; ``largest``: rows in a batch."""
+    def view(self, *, now: float, idle: int, workers: int, largest: int, spare: bool = False) -> View:
+        """What a decision is made on; ``largest``: rows in a batch; ``spare``: whether a run more may share cores."""
         defers = self._settings.latency_target is not None
         arrivals = {family: last + interval for family, (last, interval) in self._arrivals.items()} if defers else {}
-        return View(now, idle, workers, list(self.lanes.values()), largest, defers, arrivals)
+        return View(now, idle, workers, list(self.lanes.values()), largest, defers, arrivals, spare)
 
     def _left(self, lane: Lane) -> None:
         self.work += lane.work

@@ -127,7 +127,7 @@ class Inference:
         return request
 
     async def _infer(self, served: Served, request: InferRequest, caller: Caller) -> bytes:
-        response = served.infer(request, deadline=caller.deadline, trace=caller.trace)
+        response = served.infer(request, deadline=caller.deadline)
         if not isinstance(response, InferResponse):
             response = await response
         for tensor in response.outputs:

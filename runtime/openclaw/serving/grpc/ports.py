@@ -7,7 +7,6 @@ from typing import Protocol
 
 from openclaw.graph.signature import Signature
 from openclaw.serving.inference import InferRequest, InferResponse
-from openclaw.serving.tracing import TraceContext
 
 Spent = tuple[int, int]
 """How often something was done, and the nanoseconds that it took in all."""
@@ -77,14 +76,13 @@ class Served(Protocol):
         """Its inputs and outputs."""
 
     def infer(
-        self, request: InferRequest, *, deadline: float | None = None, trace: TraceContext | None = None
+        self, request: InferRequest, *, deadline: float | None = None
     ) -> InferResponse | Awaitable[InferResponse]:
         """Answers at once, or later where the model takes its time; cancelling the awaiting gives the inference up.
 
         Args:
             request: is held against the signature here.
             deadline: ``loop.time()`` after which nobody waits for the answer.
-            trace: who called.
 
         Raises:
             RequestError: at once, or where it is awaited.

@@ -6,16 +6,15 @@ from collections.abc import Iterable
 
 from openclaw.errors import InvalidRequest, NotReady, Unsupported
 from openclaw.graph.signature import TensorSpec
+from openclaw.serving.controlling import check_parameters
 from openclaw.serving.grpc import inference_pb2 as pb
 from openclaw.serving.grpc.ports import Loading, Repository, Served, Spent
+from openclaw.serving.metadata import BACKEND, PLATFORM, data_type, extensions
 from openclaw.serving.sharedmemory import Regions
 from openclaw.serving.shown import shown
 from openclaw.version import __version__
 
-PLATFORM = "onnxruntime_onnx"
 _READY = "READY"
-# tritonclient sends it with every unload; no model here depends on another.
-_KNOWN_PARAMETERS = frozenset({"unload_dependents"})
 
 
 class Queries:
@@ -55,15 +54,12 @@ class Queries:
 
     def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """ServerMetadata; the extensions are those that are allowed here."""
-        extensions = {
-            "binary_tensor_data": True,
-            "model_configuration": True,
-            "model_repository": self._loading is not None,
-            "statistics": self._statistics,
-            "system_shared_memory": self._regions is not None,
-        }
-        allowed = [name for name, on in extensions.items() if on]
-        return pb.ServerMetadataResponse(name="openclaw", version=__version__, extensions=allowed)
+        on = extensions(
+            model_control=self._loading is not None,
+            shared_memory=self._regions is not None,
+            statistics=self._statistics,
+        )
+        return pb.ServerMetadataResponse(name="openclaw", version=__version__, extensions=on)
 
     def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """ModelMetadata."""
@@ -79,11 +75,11 @@ class Queries:
     def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """ModelConfig."""
         served = self._find(request)
-        config = pb.ModelConfig(name=served.name, platform=PLATFORM, backend="onnxruntime")
+        config = pb.ModelConfig(name=served.name, platform=PLATFORM, backend=BACKEND)
         for spec in served.signature.inputs:
-            config.input.add(name=spec.name, data_type=_data_type(spec), dims=spec.shape)
+            config.input.add(name=spec.name, data_type=data_type(spec), dims=spec.shape)
         for spec in served.signature.outputs:
-            config.output.add(name=spec.name, data_type=_data_type(spec), dims=spec.shape)
+            config.output.add(name=spec.name, data_type=data_type(spec), dims=spec.shape)
         config.model_transaction_policy.decoupled = False
         return pb.ModelConfigResponse(config=config)
 
@@ -155,10 +151,7 @@ class Queries:
         if self._loading is None:
             raise Unsupported("loading and unloading models is not allowed by this server")
         _check_repository(request.repository_name)
-        if unknown := sorted(request.parameters.keys() - _KNOWN_PARAMETERS):
-            raise Unsupported(
-                f"parameter {shown(unknown[0])} is not supported; models are loaded as they are configured"
-            )
+        check_parameters(request.parameters)
         return self._loading
 
     def _memory(self) -> Regions:
@@ -178,10 +171,6 @@ def _check_repository(name: str) -> None:
 def _tensors(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:
     describe = pb.ModelMetadataResponse.TensorMetadata
     return [describe(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs]
-
-
-def _data_type(spec: TensorSpec) -> str:
-    return "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
 
 
 def _statistics(served: Served) -> pb.ModelStatistics:

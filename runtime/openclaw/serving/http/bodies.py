@@ -13,7 +13,9 @@ from typing import Protocol
 from openclaw.errors import OverBudget
 from openclaw.memory.accounting import Account
 from openclaw.memory.pool.objects import Buffer, ObjectPool
-from openclaw.serving.http.messages import Answer, Request, refusal
+from openclaw.serving.http import refusals
+from openclaw.serving.http.framing import RefusedError
+from openclaw.serving.http.messages import Answer, Limits, Request, refusal
 
 LARGE = 64 * 1024
 """Bytes of a body from which on it is counted, and received in place."""
@@ -48,20 +50,25 @@ class Body:
     """A large body, as far as it is there.
 
     Args:
-        take: gives memory for so many bytes; raises OverBudget.
-        size: that is expected; more makes it grow.
-        began: the loop's time.
+        request: that it belongs to.
+        size: bytes that are expected; more make it grow.
+        memory: grants what it lies in.
+        limits: how large it may become.
 
     Attributes:
         filled: bytes that are there.
+
+    Raises:
+        RefusedError: there is no memory for so many bytes.
     """
 
-    __slots__ = ("_buffer", "_take", "began", "filled")
+    __slots__ = ("_buffer", "_limits", "_memory", "_request", "filled")
 
-    def __init__(self, take: Callable[[int], Buffer], size: int, *, began: float) -> None:
-        self.began = began
-        self._take = take
-        self._buffer = take(size)
+    def __init__(self, request: Request, size: int, *, memory: Memory, limits: Limits) -> None:
+        self._request = request
+        self._memory = memory
+        self._limits = limits
+        self._buffer = self._take(size)
         self.filled = 0
 
     @property
@@ -75,8 +82,10 @@ class Body:
         return self.filled == self._buffer.size
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
-        """Appends bytes; raises OverBudget where they need more memory than is granted."""
+        """Appends bytes; raises RefusedError where they are too many, or need more memory than is granted."""
         end = self.filled + len(data)
+        if end > self._limits.max_body_bytes:
+            raise RefusedError(refusals.too_large_body(self._limits, None))
         if end > self._buffer.size:
             larger = self._take(max(end, 2 * self._buffer.size))
             larger.view[: self.filled] = self._buffer.view[: self.filled]
@@ -87,6 +96,25 @@ class Body:
     def done(self) -> memoryview:
         """The bytes that are there; they keep their memory for as long as anything is made of them."""
         return self._buffer.view[: self.filled]
+
+    def _take(self, size: int) -> Buffer:
+        try:
+            return self._memory.take(self._request, size)
+        except OverBudget as error:
+            raise RefusedError(self._memory.refuse(self._request, error)) from error
+
+
+def body_due(body: Body | None, limits: Limits, *, began: float, now: float) -> float:
+    """The loop's time by which the rest of a body must be there: what drips may not put it off for ever.
+
+    Args:
+        body: a large one; None: a small one.
+        limits: what one client can take.
+        began: when its head was whole.
+        now: when bytes of it came.
+    """
+    due = began + limits.body_timeout
+    return due if body is None else min(now + limits.body_timeout, due + body.filled / limits.least_rate)
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -135,3 +163,10 @@ class Receiver(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """It does again."""
         self._connection.resume_writing()
+
+
+def hand_back(transport: asyncio.Transport, connection: asyncio.Protocol) -> None:
+    """Has a connection receive by itself again, where a receiver stands in for it."""
+    if isinstance(receiver := transport.get_protocol(), Receiver):
+        transport.set_protocol(connection)
+        receiver.end()

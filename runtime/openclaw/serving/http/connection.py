@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from openclaw.errors import OverBudget
 from openclaw.serving.http import refusals
-from openclaw.serving.http.bodies import LARGE, Body, Receiver
-from openclaw.serving.http.framing import RefusedError, framing
+from openclaw.serving.http.bodies import LARGE, Body, Receiver, body_due, hand_back
+from openclaw.serving.http.framing import RefusedError, check_head, framing
 from openclaw.serving.http.messages import Answer, Request, Soon, refusal
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_buffer", "_clogged", "_closing", "_ended", "_fed", "_length", "_limits", "_parser",
-        "_reading_head", "_request", "_server", "_task", "_transport", "_waiting", "deadline",
+        "_began", "_body", "_buffer", "_clogged", "_closing", "_ended", "_fed", "_length", "_limits", "_parser",
+        "_reading_head", "_request", "_server", "_task", "_transport", "_unsent", "_waiting", "deadline",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -52,6 +51,8 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._request = _NOBODY
         self._fed = 0
+        self._began = 0.0
+        self._unsent = 0
         self._length: int | None = None
         self._buffer: bytearray | None = None
         self._body: Body | None = None
@@ -97,7 +98,8 @@ class HttpConnection(asyncio.Protocol):
         if begins and (request := self._server.heads.request(data)):
             self._arrived(request)
             return
-        # The head of a request lies within what was fed since the last one was whole.
+        # The head of a request lies within what was fed since the last one was whole; after the head this counts from
+        # the last bytes of the body: chunk extensions and trailers have no other bound.
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -127,12 +129,19 @@ class HttpConnection(asyncio.Protocol):
         if not self._fed:
             # It begins behind the end of another one.
             self._fed, begins = 1, True
-        if not self._reading_head:
-            self.deadline = self._body_due()
-        elif self._fed > self._limits.max_head_bytes:
-            self._refuse(refusals.too_large_head(self._limits))
-        elif begins:
-            self.deadline = self._server.now + self._limits.head_timeout
+        if self._fed > self._limits.max_head_bytes:
+            too_large = refusals.too_large_head if self._reading_head else refusals.too_much_beside_body
+            self._refuse(too_large(self._limits))
+        elif self._waiting or self._clogged:
+            pass  # nothing more is read for now
+        elif begins or not self._reading_head:
+            self.deadline = self._due()
+
+    def _due(self) -> float:
+        """When the rest of a request must be there."""
+        if self._reading_head:
+            return self._server.now + self._limits.head_timeout
+        return body_due(self._body, self._limits, began=self._began, now=self._server.now)
 
     def eof_received(self) -> bool:
         """A client that has said everything still gets its answer."""
@@ -143,21 +152,32 @@ class HttpConnection(asyncio.Protocol):
         self._clogged = True
         self.deadline = self._server.now + self._limits.write_timeout
         if self._transport:
+            self._unsent = self._transport.get_write_buffer_size()
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._clogged = False
+        self._unsent = 0
+        self.deadline = self._server.now + (self._limits.linger if self._closing else self._limits.keep_alive)
         self._go_on()
 
     def overdue(self) -> None:
         """The deadline has passed: says so where the client can still understand it, and ends."""
-        if self._closing or self._clogged:
+        if (self._closing or self._clogged) and self._reads_on():
+            self.deadline = self._server.now + self._limits.write_timeout
+        elif self._closing or self._clogged:
             self.abort()
         elif self._in_message:
             what = "head" if self._reading_head else "body"
             self._refuse(refusal(408, f"the request's {what} did not arrive in time"))
         else:
             self.close()
+
+    def _reads_on(self) -> bool:
+        """Whether answers are on their way, and the client took its share of them since the last look."""
+        before = self._unsent
+        self._unsent = left = self._transport.get_write_buffer_size() if self._transport else 0
+        return left > 0 and (not before or before - left >= self._limits.least_rate * self._limits.write_timeout)
 
     def close(self) -> None:
         """Ends the connection once everything written has left."""
@@ -181,14 +201,16 @@ class HttpConnection(asyncio.Protocol):
         self._request.target += url
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        self._request.headers.append((name.lower(), value or b""))
+        if self._reading_head:  # a trailer could say how the body is to be read, after it was framed
+            self._request.headers.append((name.lower(), value or b""))
 
     def on_headers_complete(self) -> None:
         request = self._request
         self._reading_head = False
         request.method = self._parser.get_method().decode("ascii", "replace")
         if self._fed > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
-            self._check_head(request)
+            check_head(request, self._limits)
+        self._fed, self._began = 1, self._server.now
         length, chunked, expects = framing(request)
         if length is not None and length > self._limits.max_body_bytes:
             raise RefusedError(refusals.too_large_body(self._limits, length))
@@ -198,13 +220,14 @@ class HttpConnection(asyncio.Protocol):
             if length is not None and length >= LARGE:
                 # Asked now: where the body is received in place, the parser does not see its end.
                 request.keep_alive = self._parser.should_keep_alive()
-                self._body = self._room(length)
+                self._body = Body(request, length, memory=self._server.memory, limits=self._limits)
             if expects and self._transport and not (self._task or self._waiting):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        self._fed = 1
         if self._body is not None:
-            self._put(self._body, body)
+            self._body.put(body)
             return
         if self._buffer is None:
             if len(body) == self._length:
@@ -215,8 +238,9 @@ class HttpConnection(asyncio.Protocol):
         if len(self._buffer) > self._limits.max_body_bytes:
             raise RefusedError(refusals.too_large_body(self._limits, None))
         if len(self._buffer) >= LARGE:
-            self._body = self._room(2 * len(self._buffer))
-            self._put(self._body, self._buffer)
+            size = 2 * len(self._buffer)
+            self._body = Body(self._request, size, memory=self._server.memory, limits=self._limits)
+            self._body.put(self._buffer)
             self._buffer = None
 
     def on_message_complete(self) -> None:
@@ -225,31 +249,9 @@ class HttpConnection(asyncio.Protocol):
 
     # A large body.
 
-    def _room(self, size: int) -> Body:
-        """Memory for a body before it is read."""
-        try:
-            return Body(partial(self._server.memory.take, self._request), size, began=self._server.now)
-        except OverBudget as error:
-            raise RefusedError(self._server.memory.refuse(self._request, error)) from error
-
-    def _put(self, room: Body, data: bytes | bytearray) -> None:
-        if room.filled + len(data) > self._limits.max_body_bytes:
-            raise RefusedError(refusals.too_large_body(self._limits, None))
-        try:
-            room.put(data)
-        except OverBudget as error:
-            raise RefusedError(self._server.memory.refuse(self._request, error)) from error
-
-    def _body_due(self) -> float:
-        """When its next bytes must be there: memory that waits is others' loss, so a large one may not drip."""
-        limits, due = self._limits, self._server.now + self._limits.body_timeout
-        if self._body is None:
-            return due
-        return min(due, self._body.began + limits.body_timeout + self._body.filled / limits.least_rate)
-
     def _received(self) -> None:
         """Bytes of a large body arrived behind the parser's back."""
-        self.deadline = self._body_due()
+        self.deadline = self._due()
         if self._body is not None and self._body.whole:
             # The old one still waits for them.
             self._parser = httptools.HttpRequestParser(self)
@@ -257,11 +259,8 @@ class HttpConnection(asyncio.Protocol):
             self._complete()
 
     def _stop_receiving(self) -> None:
-        if self._body is None or self._transport is None:
-            return
-        if isinstance(receiver := self._transport.get_protocol(), Receiver):
-            self._transport.set_protocol(self)
-            receiver.end()
+        if self._body is not None and self._transport is not None:
+            hand_back(self._transport, self)
 
     def _complete(self) -> None:
         """The whole request is there."""
@@ -280,8 +279,7 @@ class HttpConnection(asyncio.Protocol):
     def _arrived(self, request: Request) -> None:
         if self._task or self._waiting or self._clogged:
             self._waiting.append(request)
-            if self._transport:
-                self._transport.pause_reading()
+            self._stop_reading()
         else:
             self._handle(request)
 
@@ -344,6 +342,10 @@ class HttpConnection(asyncio.Protocol):
         if self._ended:
             self.close()
         elif not self._closing:
+            if self._fed and self._in_message:
+                # No time of its own passed while nothing of it was read.
+                self._began = self._server.now
+                self.deadline = self._due()
             self._transport.resume_reading()
 
     def _refuse(self, answer: Answer) -> None:
@@ -360,10 +362,16 @@ class HttpConnection(asyncio.Protocol):
     def _end_after_answer(self) -> None:
         if self._task or self._waiting or self._clogged:
             self._ended = True
-            if self._transport:
-                self._transport.pause_reading()
+            self._stop_reading()
         else:
             self._linger()
+
+    def _stop_reading(self) -> None:
+        """Until what came before is answered; what is not read cannot be overdue."""
+        if not self._clogged:
+            self.deadline = _NEVER
+        if self._transport:
+            self._transport.pause_reading()
 
     def _linger(self) -> None:
         """Says that nothing more comes, and listens a little: unread bytes would turn the close into a reset."""
@@ -374,18 +382,14 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        if not self._clogged:
+            self.deadline = self._server.now + self._limits.linger
         if self._ended or transport.is_closing():
             transport.close()
             return
-        self.deadline = self._server.now + self._limits.linger
         if transport.can_write_eof():
             transport.write_eof()
         transport.resume_reading()
-
-    def _check_head(self, request: Request) -> None:
-        size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
-        if size > self._limits.max_head_bytes or len(request.headers) > self._limits.max_headers:
-            raise RefusedError(refusals.too_large_head(self._limits))
 
 
 def _failed(request: Request) -> Answer:

@@ -1,9 +1,9 @@
-"""How a request says where it ends (RFC 9112, 6)."""
+"""What a request's head may be, and how it says where its body ends (RFC 9112, 6)."""
 
 from __future__ import annotations
 
 from openclaw.serving.http import refusals
-from openclaw.serving.http.messages import Answer, Request
+from openclaw.serving.http.messages import Answer, Limits, Request
 
 
 class RefusedError(Exception):
@@ -12,6 +12,13 @@ class RefusedError(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+def check_head(request: Request, limits: Limits) -> None:
+    """Raises RefusedError where its head is larger than is allowed."""
+    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+    if size > limits.max_head_bytes or len(request.headers) > limits.max_headers:
+        raise RefusedError(refusals.too_large_head(limits))
 
 
 def framing(request: Request) -> tuple[int | None, bool, bool]:

@@ -146,9 +146,11 @@ class Limits:
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     least_rate: float = 64 * 1024
-    """Bytes a second of a large body, on average and after ``body_timeout``: what it will need is kept for it."""
+    """Bytes a second: of a large body, on average and after ``body_timeout``, because what it will need is kept for it;
+    and of an answer that its client is behind with."""
     keep_alive: float = 75.0
     write_timeout: float = 60.0
+    """After which it is looked whether a client that is behind reads at ``least_rate``, again and again."""
     linger: float = 2.0
     """How long a refused client is listened to: closing at once could take the refusal away from it (RFC 9112, 9.6)."""
 

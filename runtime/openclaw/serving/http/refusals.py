@@ -15,6 +15,11 @@ def too_large_head(limits: Limits) -> Answer:
     return refusal(431, f"the head is too large; allowed: {limits.max_head_bytes} bytes, {limits.max_headers} headers")
 
 
+def too_much_beside_body(limits: Limits) -> Answer:
+    """Trailers or chunk extensions are too long."""
+    return refusal(431, f"what comes beside the body is too large; allowed: {limits.max_head_bytes} bytes")
+
+
 def too_large_body(limits: Limits, length: int | None) -> Answer:
     """Its body has ``length`` bytes; None: more than are allowed, and nobody knows how many."""
     limit = limits.max_body_bytes
