@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import yaml
+from testcluster.waiting import until
 
 from support.local_mode import LocalMode
 from world.client import Answers, Client, classify_here
@@ -39,6 +40,14 @@ async def test_kubectl_get_shows_that_it_is_ready_and_where_it_answers(served: N
     assert columns == ["NAME", "READY", "REASON", "URL", "REPLICAS", "TRAFFIC", "MODEL", "AGE"]
     url = f"http://{NAME}.{served.name}.svc"
     assert row[:-1] == [NAME, "True", "InferenceAnswered", url, str(replicas), "100", "s3://models/digits.onnx"]
+
+
+async def test_the_status_says_that_every_pod_has_the_model_in_memory(served: Namespace, replicas: int) -> None:
+    async def told() -> bool:
+        model = (await served.service(NAME)).status.get("model") or {}
+        return bool(model.get("tiers") == [{"tier": "packed", "pods": replicas}])
+
+    await until(told, "the status says in which tier the pods have the model", timeout=60)
 
 
 async def test_another_pod_gets_the_answers_that_local_mode_gives(

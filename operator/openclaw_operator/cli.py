@@ -21,6 +21,7 @@ from kubernetes.aio import config as kubeconfig
 from openclaw_operator import handlers, health
 from openclaw_operator.cluster.kubernetes import KubernetesCluster
 from openclaw_operator.cluster.lease import LeaseLostError, while_leading
+from openclaw_operator.cluster.pods import HttpPods
 from openclaw_operator.config import Config, ConfigError
 from openclaw_operator.controller import Controller
 from openclaw_operator.telemetry import Telemetry
@@ -89,7 +90,7 @@ async def _run(config: Config) -> None:
     async with await _connect() as api:
         telemetry = Telemetry()
         cluster = KubernetesCluster(api, namespaces=config.watch_namespaces, telemetry=telemetry)
-        controller = Controller(cluster, config, clock=now, telemetry=telemetry)
+        controller = Controller(cluster, config, clock=now, pods=HttpPods(), telemetry=telemetry)
         live = health.liveness(controller.queue.overdue, limit=config.overdue_seconds)
         async with (
             health.serving(config.health_port, {"/healthz": live, "/readyz": health.ok}),

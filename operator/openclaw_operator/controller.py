@@ -9,7 +9,8 @@ from openclaw_operator import names
 from openclaw_operator.api.v1alpha1 import InferenceService
 from openclaw_operator.cluster.cache import Cache
 from openclaw_operator.cluster.calm import Calm
-from openclaw_operator.cluster.port import ApiError, Cluster, Listing
+from openclaw_operator.cluster.inquiry import Inquiry
+from openclaw_operator.cluster.port import ApiError, Cluster, Listing, Pods
 from openclaw_operator.cluster.queue import Priority, Queue
 from openclaw_operator.config import Config
 from openclaw_operator.decide import Decision, Event, decide, refuse
@@ -18,6 +19,7 @@ from openclaw_operator.errors import Retry, Terminal
 from openclaw_operator.names import Key, Manifest, Ref
 from openclaw_operator.observe import Observed, is_ready, observe
 from openclaw_operator.telemetry import Telemetry
+from openclaw_operator.tiers import question
 
 _OWNED = frozenset(kind.name for kind in names.OWNED_KINDS)
 
@@ -35,13 +37,20 @@ class Controller:
     """Brings every service of a cluster to what its spec asks for, and keeps it there."""
 
     def __init__(
-        self, cluster: Cluster, config: Config, *, clock: Callable[[], str], telemetry: Telemetry | None = None
+        self,
+        cluster: Cluster,
+        config: Config,
+        *,
+        clock: Callable[[], str],
+        pods: Pods,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """
         Args:
             cluster: Where services and their children live.
             config: Settings.
             clock: The time as RFC 3339, for conditions that change.
+            pods: Whom to ask what no watch tells.
             telemetry: Where to count; default: metrics of its own.
         """
         self.cache = Cache()
@@ -55,6 +64,9 @@ class Controller:
         self._bereaved: set[Key] = set()
         self._news: dict[Key, list[Event]] = {}
         self._calm: Calm[Key] = Calm(lambda key: self.queue.add(key, Priority.PROGRESS))
+        self._inquiry = Inquiry(
+            pods, learnt=lambda key: self.queue.add(key, Priority.PROGRESS), telemetry=self.telemetry
+        )
         self.telemetry.observe_queue(depth=lambda: len(self.queue), overdue=self.queue.overdue)
 
     def seen(self, event: str | None, manifest: Manifest) -> None:
@@ -79,6 +91,7 @@ class Controller:
         await self.resync()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.queue.run())
+            group.create_task(self._inquiry.run())
             group.create_task(self._resync_for_ever())
 
     async def resync(self) -> None:
@@ -110,8 +123,9 @@ class Controller:
             self._holding.pop(key, None)
             self._news.pop(key, None)
             self._calm.forget(key)
+            self._inquiry.follow(key, ())
             return None  # its children go with it: Kubernetes collects them by their owner
-        observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"])
+        observed = observe(self.cache.children(key), owner_uid=service["metadata"]["uid"], tiers=self._inquiry.said)
         with self.telemetry.duration.time():
             try:
                 result, delay = await self._step(key, service, observed)
@@ -150,7 +164,8 @@ class Controller:
 
     async def _step(self, key: Key, service: Manifest, observed: Observed) -> tuple[str, float | None]:
         """Returns what came of it, and the seconds after which to look again."""
-        decision = decide(InferenceService.parse(service), observed, self._config, now=self._clock())
+        parsed = InferenceService.parse(service)
+        decision = decide(parsed, observed, self._config, now=self._clock())
         if await self._carry_out(key, decision):
             self._calm.stir()
             # What was observed is older than what was just written: its status would be out of date at once.
@@ -160,14 +175,27 @@ class Controller:
         self._holding.pop(key, None)
         if decision.status:
             await self._tell(key, service, decision)
-            self._calm.stir()
-            left = bool(decision.later) or key in self._news
-            return "told", 0.0 if left and not self._waits(key, decision, observed) else None
+            if not _merely_of_the_model(parsed.status, decision.status):
+                self._calm.stir()
+            if decision.later or key in self._news:
+                return "told", None if self._waits(key, decision, observed) else 0.0
+            self._ask(parsed, observed, revision=decision.status["revision"])
+            return "told", None
         if self._waits(key, decision, observed):
             return "deferred", None
         self._calm.forget(key)
         await self._announce(key, service, self._news.pop(key, []))
-        return ("changed", _STEP) if await self._apply_all(key, decision.later) else ("quiet", None)
+        if await self._apply_all(key, decision.later):
+            return "changed", _STEP
+        self._ask(parsed, observed, revision=parsed.status["revision"])
+        return "quiet", None
+
+    def _ask(self, service: InferenceService, observed: Observed, *, revision: str) -> None:
+        """Has the pods asked that the status is about. Only now: what they say is worth nothing to those that start."""
+        key = Key(service.metadata.namespace, service.metadata.name)
+        pods = [pod.manifest for pod in observed.live if pod.ready and pod.revision == revision]
+        asked = (question(pod, service=key, model=service.model_name) for pod in pods)
+        self._inquiry.follow(key, [each for each in asked if each])
 
     def _waits(self, key: Key, decision: Decision, observed: Observed) -> bool:
         """Whether others have to start before the rest is done for this service, which serves nobody yet.
@@ -252,6 +280,11 @@ class Controller:
                 await self._cluster.emit(service, event)
             except ApiError as error:
                 log.warning("%s: the event %s could not be recorded: %s", key, event.reason, error)
+
+
+def _merely_of_the_model(before: Manifest, after: Manifest) -> bool:
+    """Whether two statuses differ in nothing but what pods say of their model: nobody was started, or got ready."""
+    return {**before, "model": None} == {**after, "model": None}
 
 
 def _unlocked(manifest: Manifest) -> Manifest:

@@ -8,6 +8,9 @@ from typing import Any
 from openclaw_operator import names
 from openclaw_operator.names import Manifest, Ref
 from openclaw_operator.render.revision import Revision
+from openclaw_operator.tiers import Incarnation, said
+
+_NOTHING: Mapping[Incarnation, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Pod:
         ready: Whether it counts as ready: its model answered an inference.
         live: Whether it runs, or will: it has not ended, and is not being deleted.
         manifest: The pod as observed, for the diagnosis of what went wrong.
+        tier: Where it said that its model's weights are; empty where it said nothing, None where it is yet to be asked.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Pod:
     ready: bool
     live: bool
     manifest: Manifest
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +81,22 @@ class Observed:
         return sum(pod.ready for pod in self.live)
 
 
-def observe(children: Iterable[Manifest], *, owner_uid: str) -> Observed:
+def observe(children: Iterable[Manifest], *, owner_uid: str, tiers: Mapping[Incarnation, str] = _NOTHING) -> Observed:
     """Sorts the children of one service.
 
     Objects that carry the label but belong to another owner, or to an earlier service of the same name, are not
     ours to decide about.
+
+    Args:
+        children: Everything that carries the service's label.
+        owner_uid: UID of the service.
+        tiers: What pods said of their model, as far as they were asked.
     """
     owned: dict[Ref, Manifest] = {}
     pods: list[Pod] = []
     for child in children:
         if child["kind"] == names.POD.name:
-            pods.append(_pod(child))
+            pods.append(_pod(child, tiers))
         elif _owner(child) == owner_uid:
             owned[names.ref(child)] = child
     return Observed(
@@ -147,7 +157,7 @@ def is_ready(manifest: Manifest) -> bool:
     )
 
 
-def _pod(manifest: Manifest) -> Pod:
+def _pod(manifest: Manifest, tiers: Mapping[Incarnation, str]) -> Pod:
     phase = (manifest.get("status") or {}).get("phase")
     return Pod(
         name=manifest["metadata"]["name"],
@@ -156,4 +166,5 @@ def _pod(manifest: Manifest) -> Pod:
         ready=is_ready(manifest),
         live=not manifest["metadata"].get("deletionTimestamp") and phase not in {"Failed", "Succeeded"},
         manifest=manifest,
+        tier=said(manifest, tiers),
     )

@@ -13,6 +13,7 @@ from openclaw_operator.names import Manifest
 from openclaw_operator.observe import Observed, Slot
 from openclaw_operator.optimization import is_optimizing, optimizations
 from openclaw_operator.render.revision import Revision
+from openclaw_operator.tiers import Entry, counted, hint
 
 Status = dict[str, Any]
 
@@ -47,7 +48,10 @@ def served(
         now: Time for conditions whose state changes, RFC 3339.
     """
     ready = observed.ready(revision.hash)
-    aspects = _suspended(observed) if service.spec.suspend else _aspects(revision, observed, least=least)
+    tiers = _tiers(service.status, revision, observed)
+    aspects = (
+        _suspended(observed) if service.spec.suspend else _aspects(revision, observed, least=least, remark=hint(tiers))
+    )
     status: Status = {
         "observedGeneration": service.metadata.generation,
         "conditions": _conditions(aspects, service.status, generation=service.metadata.generation, now=now),
@@ -57,7 +61,7 @@ def served(
         "selector": ",".join(f"{name}={value}" for name, value in names.selector(service.metadata.name).items()),
         "revision": revision.hash,
     }
-    return status | _model(revision, observed) | _traffic(observed)
+    return status | _model(revision, observed, tiers) | _traffic(observed)
 
 
 def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: str) -> Status:
@@ -79,10 +83,21 @@ def refused(service: Manifest, terminal: Terminal, observed: Observed, *, now: s
     }
 
 
-def _model(revision: Revision, observed: Observed) -> Status:
-    """What became of the model in the pods of the revision, where something was to."""
-    found = optimizations(pod.manifest for pod in observed.live if pod.revision == revision.hash)
-    return {"model": {"optimization": found}} if found else {}
+def _model(revision: Revision, observed: Observed, tiers: list[Entry]) -> Status:
+    """What became of the model in the pods of the revision, as far as they told."""
+    found = {
+        "optimization": optimizations(pod.manifest for pod in observed.live if pod.revision == revision.hash),
+        "tiers": tiers,
+    }
+    told = {field: entries for field, entries in found.items() if entries}
+    return {"model": told} if told else {}
+
+
+def _tiers(before: Mapping[str, Any], revision: Revision, observed: Observed) -> list[Entry]:
+    """In which tier the pods of the revision have the model; what was told of another revision is nothing to go by."""
+    known = (before.get("model") or {}).get("tiers") or () if before.get("revision") == revision.hash else ()
+    ready = (pod for pod in observed.live if pod.ready and pod.revision == revision.hash)
+    return counted((pod.tier for pod in ready), known)
 
 
 def _traffic(observed: Observed) -> Status:
@@ -102,12 +117,12 @@ def optimization(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list((status.get("model") or {}).get("optimization") or ())
 
 
-def _aspects(revision: Revision, observed: Observed, *, least: int) -> list[Aspect]:
+def _aspects(revision: Revision, observed: Observed, *, least: int, remark: str) -> list[Aspect]:
     slot = observed.slots.get("a")
     ready = observed.ready(revision.hash)
     rolled_out = _rolled_out(slot, revision, observed)
     problem = None if ready >= least and rolled_out else _problem(slot, revision, observed)
-    loaded = _loaded(problem, ready)
+    loaded = _loaded(problem, ready, remark=remark)
     available = _available(observed)
     if problem:
         suffix = _still_serving(observed.serving - ready)
@@ -197,9 +212,9 @@ def _available(observed: Observed) -> Aspect:
     return Aspect("Available", "False", "NoPodServing", "no pod answers requests")
 
 
-def _loaded(problem: Problem | None, ready: int) -> Aspect:
+def _loaded(problem: Problem | None, ready: int, *, remark: str) -> Aspect:
     if ready:
-        return Aspect("ModelLoaded", "True", "Loaded", "the model is loaded and answered an inference")
+        return Aspect("ModelLoaded", "True", "Loaded", "the model is loaded and answered an inference" + remark)
     if problem and problem.reason.startswith("Model"):
         return Aspect("ModelLoaded", "False", problem.reason, problem.message)
     return Aspect("ModelLoaded", "Unknown", "Loading", "no pod has loaded the model yet")

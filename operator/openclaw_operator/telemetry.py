@@ -29,6 +29,12 @@ class Telemetry:
             ["verb", "kind", "code"],
             registry=self.registry,
         )
+        self.questions = Counter(
+            "openclaw_operator_pod_questions_total",
+            "Questions to pods, in which tier of memory they have their model, by result: answered, unreachable.",
+            ["result"],
+            registry=self.registry,
+        )
         self.leading = Gauge(
             "openclaw_operator_leader", "1 while this replica holds the Lease.", registry=self.registry
         )

@@ -133,6 +133,15 @@ async def test_no_role_has_a_wildcard_or_reaches_a_secret() -> None:
     assert not [right for right in rights if "*" in "".join(right) or right[1].startswith("secrets")]
 
 
+async def test_the_network_policy_lets_the_operator_out_to_the_pods_of_services() -> None:
+    policy = one(await rendered("--set=networkPolicy.enabled=true"), "NetworkPolicy")
+    labels = {names.MANAGED_BY_LABEL: names.FIELD_MANAGER}
+    assert {
+        "ports": [{"port": names.PORT, "protocol": "TCP"}],
+        "to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": labels}}],
+    } in policy["spec"]["egress"]
+
+
 async def test_probes_ask_the_port_that_the_operator_answers_on() -> None:
     container = operator(await rendered("--set=ports.health=9081", "--set=ports.metrics=9082"))
     config = Config.from_environment({env["name"]: env.get("value", "") for env in container["env"]})

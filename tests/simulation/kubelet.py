@@ -41,7 +41,7 @@ class Kubelet:
             if pod["metadata"].get("deletionTimestamp"):
                 await self._cluster.delete(pod, grace=False)
             elif "status" not in pod:
-                status = self._ailment(pod) or {"conditions": [{"type": "Ready", "status": "True"}]}
+                status = self._ailment(pod) or _running(pod)
                 self._cluster.write_status(names.ref(pod), status)
         for deployment in self._cluster.all(names.DEPLOYMENT.name):
             await self._roll(deployment)
@@ -102,6 +102,12 @@ def _is_of(pod: Manifest, deployment: Manifest) -> bool:
 def _is_ready(pod: Manifest) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _running(pod: Manifest) -> Manifest:
+    number = int(pod["metadata"]["name"].rpartition("-")[2])
+    ip = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return {"conditions": [{"type": "Ready", "status": "True"}], "podIP": ip}
 
 
 def healthy(_: Manifest) -> Manifest | None:

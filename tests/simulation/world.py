@@ -9,12 +9,14 @@ from typing import Any
 
 from openclaw_operator import names
 from openclaw_operator.cluster.memory import MemoryCluster
+from openclaw_operator.cluster.port import Pods
 from openclaw_operator.config import Config
 from openclaw_operator.controller import Controller
 from openclaw_operator.names import Key, Manifest, Ref
 from simulation import virtualtime
 from simulation.faults import Api, History, Watch
 from simulation.kubelet import Ailment, Kubelet, deployment_ref, healthy
+from simulation.servers import Servers
 from simulation.services import manifest
 
 KEY = Key("vision", "digits")
@@ -25,9 +27,9 @@ LONG = 4000.0
 class Operator:
     """One process of the operator."""
 
-    def __init__(self, cluster: MemoryCluster, config: Config, *, lives: int | None = None) -> None:
+    def __init__(self, cluster: MemoryCluster, config: Config, *, pods: Pods, lives: int | None = None) -> None:
         self.api = Api(cluster, lives=lives)
-        self.controller = Controller(self.api, config, clock=virtualtime.timestamp)
+        self.controller = Controller(self.api, config, clock=virtualtime.timestamp, pods=pods)
         rewrite = lambda manifest: self.api.rewrite(manifest)  # noqa: E731 - as it is when the event arrives
         self.watch = Watch(cluster, self.controller.seen, rewrite=rewrite)
         self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.watch.run())]
@@ -56,6 +58,7 @@ class World:
         self.cluster = MemoryCluster(clock=virtualtime.timestamp, new_uid=lambda: f"uid-{next(uids)}")
         self.history = History(self.cluster)
         self.kubelet = Kubelet(self.cluster, ailment)
+        self.servers = Servers()
         self.operators: list[Operator] = []
 
     @property
@@ -69,7 +72,7 @@ class World:
 
     def start(self, config: Config | None = None, *, lives: int | None = None) -> Operator:
         """Starts an operator; it dies after so many writes, if it has `lives`."""
-        self.operators.append(Operator(self.cluster, config or self.config, lives=lives))
+        self.operators.append(Operator(self.cluster, config or self.config, pods=self.servers, lives=lives))
         return self.operator
 
     def start_in_the_past(self, moment: int) -> Operator:

@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from benchmarks.serving.environments import Environment
 from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.samples import LOOP, Sample, Samples
 from benchmarks.serving.verdicts import peaks, verdicts
+from benchmarks.summary import summary
+from benchmarks.targets import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,6 +216,28 @@ def test_goodput_is_shown_as_well_where_each_is_at_its_best() -> None:
     assert "1.20x (1.20 to 1.20) of single" in [verdict.measured for verdict in shown]
 
 
+def test_goodput_counts_in_the_setting_that_is_the_best() -> None:
+    samples = [poisson("peer", 20, 8, batch=16), poisson("openclaw", 20, 10)]
+    told = Sample(**{**asdict(samples[1]), "subject": "openclaw (told 500 ms)", "goodput": 16.0})
+    assert held([*samples, told], "BERT, 8 to 128 tokens, Poisson arrivals, 500 ms: goodput 2x") is True
+
+
+def test_openclaw_is_told_of_the_objective_in_one_of_its_settings() -> None:
+    variants = subjects.SUBJECTS[0].variants_for(models.BERT)
+    commands = [" ".join(subjects.Served(subjects.SUBJECTS[0], models.BERT, each).command(1, 2)) for each in variants]
+    assert ["--latency-target 0.5" in each for each in commands] == [False, True]
+
+
+def test_the_summary_has_every_target_and_names_what_was_not_measured(tmp_path: Path) -> None:
+    kept = {"machine": {"commit": "abc"}, "verdicts": [asdict(Verdict("quick", "2x | of it", holds=False))]}
+    (tmp_path / "a.json").write_text(json.dumps(kept))
+    (tmp_path / "old.json").write_text("{}")
+    text = summary([tmp_path / "a.json", tmp_path / "old.json", tmp_path / "none.json"])
+    assert "| quick | 2x / of it | **no** | abc |" in text
+    assert "| what old.json is to keep | not measured |" in text
+    assert "| what none.json is to keep | not measured |" in text
+
+
 def test_what_was_not_measured_is_not_said_to_hold() -> None:
     for verdict in verdicts(Samples([]), half=None):
         assert (verdict.holds, verdict.measured) == (None, "not measured")
@@ -224,6 +249,13 @@ def test_the_table_has_every_subject_and_what_was_left_out() -> None:
     assert "| **openclaw** | 900; 2.00; 3 not answered | 9.00 | 0.90 |" in text
     assert "| peer | 100; 2.00 | 1.00 | 0.10 |" in text
     assert "Left out: triton: no wheel\n" in text
+
+
+def test_the_table_marks_what_was_measured_in_one_round_alone() -> None:
+    often = [sample("openclaw", 900, round=number) for number in range(2)]
+    once = sample("openclaw", 500, level=64.0)
+    text = report.table(Samples([*often, once]), [], rounds=2, left_out=[])
+    assert "| **openclaw** | 900; 2.00 | 500; 2.00\\* |" in text
 
 
 def test_the_picture_leaves_out_where_the_client_was_late() -> None:
@@ -265,7 +297,7 @@ def paused(mode: str, *, p99: float, total: float) -> pauses.Paused:
 
 def test_pauses_are_held_against_a_quarter_of_the_default() -> None:
     runs = [paused("default", p99=0.004, total=0.4), paused("managed", p99=0.002, total=0.1)]
-    assert pauses.quarters(runs) == {"p99": False, "total": True}
+    assert [each.holds for each in pauses.verdicts(runs)] == [False, True]
 
 
 async def test_an_answer_is_read_to_its_end_and_its_closing_seen() -> None:

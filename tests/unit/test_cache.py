@@ -13,6 +13,7 @@ from openclaw_operator.config import Config
 from openclaw_operator.decide import decide
 from openclaw_operator.names import Key, Manifest
 from openclaw_operator.observe import Observed, observe
+from openclaw_operator.tiers import address, incarnation
 from simulation import children, services
 
 KEY = Key("vision", "digits")
@@ -252,3 +253,12 @@ def test_whatever_is_decided_from_whole_objects_is_decided_from_slim_ones(spec: 
             for each in (whole, list(map(slim, whole)))
         ]
         assert decisions[0] == decisions[1]
+
+
+@pytest.mark.parametrize("place", [{"podIP": "10.0.0.7"}, {"podIP": "127.0.0.1", "local": {"pid": 7, "port": 4711}}])
+def test_a_slim_pod_is_asked_where_the_whole_one_is(place: Manifest) -> None:
+    servers = [{"name": "server", "restartCount": 2, "imageID": "i", "state": {"running": {}}}]
+    status = {"hostIP": "10.9.9.9", "qosClass": "Burstable", "containerStatuses": servers, **place}
+    whole = {"kind": "Pod", "metadata": {"name": "p", "uid": "u"}, "spec": {"containers": []}, "status": status}
+    assert address(slim(whole)) == address(whole) is not None
+    assert incarnation(slim(whole)) == incarnation(whole) == ("u", 2)

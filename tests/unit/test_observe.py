@@ -8,6 +8,7 @@ from openclaw_operator.config import Config
 from openclaw_operator.decide import decide
 from openclaw_operator.names import Manifest
 from openclaw_operator.observe import Observed, observe, owns_replicas
+from openclaw_operator.tiers import incarnation
 from simulation import children, services
 
 NOW = "2026-01-01T00:00:00Z"
@@ -127,3 +128,12 @@ def test_kubernetes_own_complaints_are_kept(condition: Manifest, stalled: str, r
 )
 def test_the_number_of_replicas_is_ours_only_where_we_set_it_last(managed_fields: Any, ours: bool) -> None:
     assert owns_replicas(managed_fields) is ours
+
+
+def test_what_a_pod_said_of_its_model_goes_with_it() -> None:
+    everything = living(scaling={"minReplicas": 3})
+    deployment = children.deployment_of(everything)
+    pods = [children.pod(deployment, number, podIP=f"10.0.0.{number + 1}") for number in range(2)]
+    nowhere = children.pod(deployment, 2)
+    seen = observe([*pods, nowhere], owner_uid="uid-1", tiers={incarnation(pods[0]): "mapped"})
+    assert [pod.tier for pod in seen.pods] == ["mapped", None, ""]

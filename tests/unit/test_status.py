@@ -54,9 +54,16 @@ BUSY = stepping(running={"startedAt": NOW})
 OPTIMIZED = stepping(terminated={"exitCode": 0, "message": json.dumps({"optimization": {**FORM, "cached": True}})})
 
 
-def pod(revision: str = CURRENT, *, ready: bool = True, live: bool = True, manifest: Manifest | None = None) -> Pod:
+def pod(
+    revision: str = CURRENT,
+    *,
+    ready: bool = True,
+    live: bool = True,
+    manifest: Manifest | None = None,
+    tier: str | None = "",
+) -> Pod:
     manifest = manifest or {"metadata": {"name": "x"}}
-    return Pod(name="x", slot="a", revision=revision, ready=ready, live=live, manifest=manifest)
+    return Pod(name="x", slot="a", revision=revision, ready=ready, live=live, manifest=manifest, tier=tier)
 
 
 SLOT = Slot(revision=CURRENT, replicas=2, owns_replicas=True)
@@ -239,6 +246,22 @@ def test_what_came_of_an_optimization_is_shown_for_the_pods_of_this_revision() -
     assert "model" not in told(SLOT, pod(), pod(OLD, manifest=OPTIMIZED), pod(live=False, manifest=OPTIMIZED))
 
 
+def test_where_the_model_is_is_shown_for_the_ready_pods_of_this_revision() -> None:
+    others = (pod(OLD, tier="evicted"), pod(ready=False, tier="evicted"), pod(live=False, tier="evicted"))
+    status = told(SLOT, pod(tier="mapped"), pod(tier="packed"), pod(tier="packed"), pod(), *others)
+    assert status["model"] == {"tiers": [{"tier": "packed", "pods": 2}, {"tier": "mapped", "pods": 1}]}
+    message = condition(status, "ModelLoaded")["message"]
+    assert message.startswith("the model is loaded and answered an inference; in 1 of 3 pods its weights")
+
+
+def test_what_was_told_of_the_pods_stays_until_each_was_asked_but_not_for_another_revision() -> None:
+    before = told(SLOT, pod(tier="packed"), pod(tier="packed"))
+    unasked = (pod(tier=None), pod(tier="mapped"))
+    assert told(SLOT, *unasked, service=services.service(status=before))["model"] == before["model"]
+    assert "model" not in told(SLOT, *unasked, service=services.service(status={**before, "revision": OLD}))
+    assert "model" not in told(SLOT, pod(), pod(), service=services.service(status=before))
+
+
 def test_a_suspended_service_says_so_and_what_to_do() -> None:
     suspended = services.service(having(suspend=True))
     status = told(replace(SLOT, replicas=0), service=suspended, least=0)
@@ -262,6 +285,7 @@ pods = st.lists(
         ready=st.booleans(),
         live=st.booleans(),
         manifest=st.sampled_from([CRASHED, BUSY, OPTIMIZED, {"metadata": {"name": "x"}}]),
+        tier=st.sampled_from(["packed", "mapped", "evicted", "", None]),
     ),
     max_size=5,
 )

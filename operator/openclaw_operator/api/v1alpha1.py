@@ -20,6 +20,9 @@ PLURAL = "inferenceservices"
 MAX_NAME = 50  # leaves room for "-" and a hash of ten within the 63 characters of a label
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
+Tier = Literal["packed", "mapped", "evicted"]
+"""Where the weights of a model are."""
+
 
 class Condition(ApiModel):
     """One aspect of the service's state, as metav1.Condition has it."""
@@ -81,11 +84,24 @@ class Optimization(ApiModel):
     """Of these, how many found the result of another one."""
 
 
+class TierShare(ApiModel):
+    """The pods that have the model's weights in one tier."""
+
+    tier: Tier
+    """packed: in memory, arranged for the kernels. mapped: read from disk as they are needed, since they do not fit in
+    memory. evicted: on disk until the next request."""
+    pods: int = Field(ge=1)
+    """How many they are."""
+
+
 class ModelStatus(ApiModel):
-    """What became of the model before it was served."""
+    """What became of the model, before it was served and in the pods that serve it."""
 
     optimization: list[Optimization] = Field(default_factory=list, max_length=16)
     """What came of spec.runtime.optimize, one entry for each kind of nodes that the pods run on."""
+    tiers: list[TierShare] = Field(default_factory=list, json_schema_extra={"mapKeys": ["tier"]})
+    """Where the model's weights are, by the ready pods of the current revision, as they last said; a pod that cannot be
+    asked is not counted."""
 
 
 class InferenceServiceStatus(ApiModel):
@@ -109,7 +125,7 @@ class InferenceServiceStatus(ApiModel):
     traffic: list[TrafficShare] = Field(default_factory=list, json_schema_extra={"mapKeys": ["slot"]})
     """Which revision gets how many of the requests."""
     model: ModelStatus | None = None
-    """What became of the model before it was served; only with spec.runtime.optimize."""
+    """What became of the model, before it was served and in the pods that serve it."""
 
 
 class Metadata(ApiModel):
@@ -155,6 +171,11 @@ class InferenceService(ApiModel):
             holds=lambda service: matches(_NAME, service.metadata.name),
         ),
     )
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model in the path of requests."""
+        return self.spec.model.name or self.metadata.name
 
     @classmethod
     def parse(cls, manifest: dict[str, Any]) -> Self:

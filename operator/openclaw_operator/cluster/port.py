@@ -1,10 +1,13 @@
-"""The port to a cluster. Two adapters: `kubernetes`, and `memory` for local mode and for property tests."""
+"""The ports: to a cluster, with two adapters, `kubernetes` and `memory` for local mode and for property tests; and to
+the servers in its pods, with the adapter `pods`.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from openclaw_operator.decide import Event
 from openclaw_operator.names import Key, Kind, Manifest
+from openclaw_operator.tiers import Question
 
 
 class ApiError(Exception):
@@ -69,4 +72,20 @@ class Cluster(Protocol):
 
     async def emit(self, service: Manifest, event: Event) -> None:
         """Records an event about a service."""
+        ...
+
+
+class UnreachableError(Exception):
+    """A pod could not be asked, or did not answer in time."""
+
+
+class Pods(Protocol):
+    """What the operator asks of the servers in pods."""
+
+    async def statistics(self, question: Question) -> bytes:
+        """The statistics of the model, as the server wrote them; empty where it refuses, or says too much.
+
+        Raises:
+            UnreachableError: it could not be asked.
+        """
         ...

@@ -32,7 +32,7 @@ def slim(manifest: Mapping[str, Any]) -> Manifest:
 
 
 def _pod_status(status: Mapping[str, Any]) -> Manifest:
-    kept = _only(("phase", "reason", "message"), status)
+    kept = _only(("phase", "reason", "message", "podIP", "local"), status)
     kept["conditions"] = [
         _only(_CONDITION, each) for each in status.get("conditions") or [] if each["type"] in _POD_CONDITIONS
     ]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from openclaw_operator.cluster.memory import MemoryCluster
+from openclaw_operator.cluster.pods import HttpPods
 from openclaw_operator.config import Config
 from openclaw_operator.controller import Controller
 from openclaw_operator.local.api import ControlApi, State, services
@@ -46,7 +47,7 @@ class Daemon:
             optimizer_cache_uri=(home.cache / "optimized").as_uri(),
             workers=4,
         )
-        self._controller = Controller(cluster, config, clock=clock)
+        self._controller = Controller(cluster, config, clock=clock, pods=HttpPods())
         self._gateway = Gateway(cluster, home.envoy, port=port, marker=home.folder)
         self._kubelet = Kubelet(cluster, home, router=self._gateway, clock=clock)
         self._deployments = Deployments(cluster, now=lambda: datetime.now(UTC))

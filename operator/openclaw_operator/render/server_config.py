@@ -42,7 +42,7 @@ def server_config(service: InferenceService) -> str:
     """The configuration file, as text."""
     spec = service.spec
     model: dict[str, Any] = {
-        "name": spec.model.name or service.metadata.name,
+        "name": service.model_name,
         "uri": spec.model.uri,
         "format": spec.model.format,
         "downloadTimeoutSeconds": download_seconds(service),
