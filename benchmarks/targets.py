@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from benchmarks import markdown
 
 NOT_MEASURED = "not measured"
-_HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +21,10 @@ class Verdict:
 
 def table(verdicts: Iterable[Verdict]) -> str:
     """All of them in Markdown."""
-    rows = [[each.target, each.measured, _HOLDS[each.holds]] for each in verdicts]
+    rows = [[each.target, each.measured, shown(each.holds)] for each in verdicts]
     return markdown.table(["Target", "Measured", "Holds"], rows)
+
+
+def shown(holds: bool | None) -> str:
+    """As tables have it."""
+    return "" if holds is None else "yes" if holds else "**no**"

@@ -20,13 +20,19 @@ class Case(Record):
 
 
 class Tried(Record):
-    """A candidate of the optimizer's report; ``ratio`` is of its latency to the default's."""
+    """A candidate of the optimizer's report.
+
+    Attributes:
+        ratio: of its latency to the default's, by turns: in the final's rounds if it came so far, else in its heat's.
+        rounds: how many these were.
+    """
 
     name: str
     precision: str
     outcome: str
     reason: str
     ratio: float | None = None
+    rounds: int | None = None
     bytes: int | None = None
     accuracy: Mapping[str, float] = Field(default_factory=dict)
 
@@ -59,7 +65,6 @@ class FamilyRecord(Record):
     Attributes:
         nodes: ``exported``, and what each of onnxruntime's own ways leaves of it.
         labels: top-1 accuracy of the exported model.
-        frontier: of real weights: every candidate that was judged, timed again beside the default.
         errors: by form, why it is not there.
     """
 
@@ -102,6 +107,7 @@ class Throughput(Record):
         single: unoptimized fp32, frame by frame.
         batched: unoptimized fp32, as many frames at once.
         ours: INT8, as many frames at once, the next ones made meanwhile.
+        runs: the form that ours is, with the engine and the memory that its file names.
     """
 
     origin: Origin
@@ -109,14 +115,22 @@ class Throughput(Record):
     single: Stream
     batched: Stream
     ours: Stream
+    runs: str
 
 
 class Effort(Record):
-    """Seconds that optimizing ResNet50 takes, and that the cached result takes."""
+    """Seconds that optimizing ResNet50 takes with all that is tried by default.
+
+    Attributes:
+        first: with an empty cache.
+        cached: the same call again, answered from the cache.
+        command: the same as a command in a process of its own, answered from this cache.
+    """
 
     origin: Origin
     first: float
-    cached: float | None
+    cached: float
+    command: float
 
 
 class Results(Record):
@@ -129,6 +143,16 @@ class Results(Record):
     throughput: Throughput | None = None
     effort: Effort | None = None
     left_out: tuple[str, ...] = ()
+
+    def origins(self) -> Mapping[str, Origin]:
+        """By part, which code it was measured with, and when."""
+        found = {name: family.origin for name, family in self.families.items()}
+        found |= {f"row {name}": row.origin for name, row in self.rows.items()}
+        if self.throughput is not None:
+            found["stream"] = self.throughput.origin
+        if self.effort is not None:
+            found["effort"] = self.effort.origin
+        return found
 
     def joined(self, earlier: Results) -> Results:
         """With what an earlier run measured and this one did not."""

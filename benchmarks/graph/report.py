@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks import markdown, targets
 from benchmarks.graph import picture
 from benchmarks.graph.records import DEFAULT, FP32, INT8, FamilyRecord, Optimized, Results
-from benchmarks.graph.verdicts import best_of_onnxruntime, of_case, verdicts
+from benchmarks.graph.verdicts import best_of_onnxruntime, closed, of_case, verdicts
+from benchmarks.records import Origin
 
 _METRICS = {"top1": "top-1", "cosine": "cosine", "overlap": "overlap", "max-abs": "largest difference"}
 _FORMS = {FP32: "fp32", INT8: "lower"}
@@ -29,7 +30,7 @@ def written(results: Results, folder: Path) -> str:
 def table(results: Results) -> str:
     """All of it as Markdown."""
     facts = results.machine
-    origins = {each.origin.commit for each in results.families.values()} or {str(facts["commit"])}
+    origins = {each.commit for each in results.origins().values()} or {str(facts["commit"])}
     sections = [
         "# The graph optimizer's benchmark\n",
         f"{facts['cpu']}, {facts['cores']} cores; {facts['engine']}, {results.threads} threads on both sides; "
@@ -38,6 +39,7 @@ def table(results: Results) -> str:
         "interval that holds it in 95 of 100 times.\n",
         targets.table(verdicts(results)),
         *[f"Left out: {each.splitlines()[0]}\n" for each in results.left_out],
+        *_origins(results),
         *_latencies(results),
         *_lower(results),
         *_nodes(results),
@@ -45,6 +47,17 @@ def table(results: Results) -> str:
         *_frontiers(results),
     ]
     return "\n".join(sections)
+
+
+def _origins(results: Results) -> Iterator[str]:
+    """Which part is of which run, where they are of several."""
+    parts: dict[Origin, list[str]] = {}
+    for part, origin in results.origins().items():
+        parts.setdefault(origin, []).append(part)
+    if len(parts) > 1:
+        yield "## Parts of several runs\n"
+        rows = [[", ".join(names), origin.commit, origin.date] for origin, names in parts.items()]
+        yield markdown.table(["Measured", "Commit", "When"], rows)
 
 
 def _latencies(results: Results) -> Iterator[str]:
@@ -114,10 +127,15 @@ def _rows(results: Results) -> Iterator[str]:
     for row in results.rows.values():
         found = of_case(row.case, FP32)
         counted = f"{row.nodes['exported']} to {row.nodes[FP32]}"
-        rows.append([row.pattern, counted, str(found) if found else "", f"{row.relative:.1e}", row.kept or "nothing"])
+        what = row.kept or "nothing"
+        told = what if closed(row) else f"not closed: {what}"
+        rows.append([row.pattern, counted, str(found) if found else "", f"{row.relative:.1e}", told])
     if rows:
         yield "## What onnxruntime does not fuse\n"
-        yield "A model for each row, in which the pattern stands alone.\n"
+        yield (
+            "A model for each row, in which the pattern stands alone, with activations as onnxruntime holds them. "
+            "Closed is what is faster beyond the noise.\n"
+        )
         yield markdown.table(
             ["Exported", "Nodes", "fp32, lossless", "Largest relative difference", "What was kept"], rows
         )
@@ -132,7 +150,7 @@ def _frontiers(results: Results) -> Iterator[str]:
         rows = [
             [
                 each.name,
-                "" if each.ratio is None else f"{each.ratio:.3f}",
+                "" if each.ratio is None else f"{each.ratio:.3f} ({each.rounds} rounds)",
                 ", ".join(f"{name} {value:.4f}" for name, value in each.accuracy.items()),
                 f"{each.bytes / record.bytes:.1%}" if each.bytes else "",
                 f"{each.outcome}: {each.reason}",
@@ -140,7 +158,12 @@ def _frontiers(results: Results) -> Iterator[str]:
             for each in tried
         ]
         yield f"## Everything that was tried on {record.title}\n"
-        yield markdown.table(["Candidate", "Latency", "Accuracy", "Size", "What became of it"], rows)
+        yield (
+            "As the optimizer found it: latency through the default's by turns, of the final where there are many "
+            "rounds, of a short heat where there are few, before memory is chosen; accuracy on the half of the "
+            "samples that judges; size through the exported file's.\n"
+        )
+        yield markdown.table(["Candidate", "Latency, median", "Accuracy", "Size", "What became of it"], rows)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""A small model for every pattern that onnxruntime leaves as it is and a pass rewrites: what that pass alone gains.
+"""A small model for every pattern that onnxruntime leaves as it is: what rewriting it alone gains.
+
+A pass rewrites most of them. The others are operators on single elements, which no kernel of onnxruntime's runs
+together; an engine that generates code may, so these rows are measured with such a one where it is installed.
 
 Sizes are those of layers in real networks, so that what is gained is neither hidden by the rest nor made of overhead.
 All inputs have fixed sizes, in FLOAT unless the model says otherwise.
@@ -12,6 +15,8 @@ from dataclasses import dataclass
 import onnx
 from benchmarks.graph.families.drawing import Drawing, Shape
 
+from openclaw.execute.engines import OPENVINO
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -22,12 +27,14 @@ class Row:
         pattern: what the exported graph has.
         passes: names of the passes that rewrite it; the speculative ones among them must be asked for.
         build: the model.
+        engines: beside onnxruntime's own kernels, that may close it.
     """
 
     name: str
     pattern: str
     passes: tuple[str, ...]
     build: Callable[[], onnx.ModelProto]
+    engines: tuple[str, ...] = ()
 
 
 def _batchnorm(draw: Drawing, x: str, channels: int) -> str:
@@ -134,6 +141,41 @@ def _linear_chain() -> onnx.ModelProto:
     return _model(draw, {"y": x}, x=(1, 64, 56, 56), shapes={"y": (1, 64, 56, 56)})
 
 
+def _activated(activation: Callable[[Drawing, str], str]) -> Callable[[], onnx.ModelProto]:
+    """Three Convs, each with an activation that is written out."""
+
+    def build() -> onnx.ModelProto:
+        draw, x = Drawing(), "x"
+        for _ in range(3):
+            x = activation(draw, _conv(draw, x, (64, 64, 3, 3), pads=[1, 1, 1, 1]))
+        return _model(draw, {"y": x}, x=(1, 64, 56, 56), shapes={"y": (1, 64, 56, 56)})
+
+    return build
+
+
+def _hard_swish(draw: Drawing, x: str) -> str:
+    shifted = draw.add("Add", x, draw.constant(3.0))
+    gate = draw.add("Div", draw.add("Clip", shifted, draw.constant(0.0), draw.constant(6.0)), draw.constant(6.0))
+    return draw.add("Mul", x, gate)
+
+
+def _silu(draw: Drawing, x: str) -> str:
+    return draw.add("Mul", x, draw.add("Sigmoid", x))
+
+
+def _mish(draw: Drawing, x: str) -> str:
+    return draw.add("Mul", x, draw.add("Tanh", draw.add("Softplus", x)))
+
+
+def _elementwise() -> onnx.ModelProto:
+    """Scale, shift, Tanh and a gate, three times, on a feature map."""
+    draw, x, size = Drawing(), "x", (1, 64, 56, 56)
+    for _ in range(3):
+        scaled = draw.add("Mul", x, draw.uniform(1, 64, 1, 1, low=0.5, high=1.5))
+        x = draw.add("Mul", x, draw.add("Tanh", draw.add("Add", scaled, draw.normal(1, 64, 1, 1, scale=0.1))))
+    return _model(draw, {"y": x}, x=size, shapes={"y": size})
+
+
 _CONVOLUTIONS = (
     Row("gemm-batchnorm", "Gemm → BN", ("gemm-batchnorm",), _perceptron(gemm=True)),
     Row("matmul-add-batchnorm", "MatMul → Add → BN", ("matmul-add-batchnorm",), _perceptron(gemm=False)),
@@ -145,6 +187,14 @@ _CONVOLUTIONS = (
     Row("conv-siblings", "Convs on one input", ("conv-siblings",), _inception),
     Row("conv-shared-batchnorm", "Conv → BN and others", ("conv-shared-batchnorm",), _shared),
     Row("conv-chain", "Conv 1×1 → Conv 1×1", ("conv-chain",), _linear_chain),
+    Row("hard-swish", "Conv → HardSwish, written out", ("hard-swish",), _activated(_hard_swish)),
+)
+
+_CODE = (OPENVINO,)
+_ELEMENTS = (
+    Row("conv-silu", "Conv → SiLU", (), _activated(_silu), engines=_CODE),
+    Row("conv-mish", "Conv → Mish", (), _activated(_mish), engines=_CODE),
+    Row("elementwise-chain", "Mul → Add → Tanh → Mul", (), _elementwise, engines=_CODE),
 )
 
 _TOKENS = (1, 128, 384)
@@ -203,4 +253,4 @@ _MATRICES = (
     Row("attention", "attention without a mask", ("attention", "attention-projection"), _attention),
 )
 
-ROWS: tuple[Row, ...] = (*_CONVOLUTIONS, *_MATRICES)
+ROWS: tuple[Row, ...] = (*_CONVOLUTIONS, *_MATRICES, *_ELEMENTS)

@@ -16,17 +16,17 @@ import click
 import onnx
 from benchmarks.graph import environment, report
 from benchmarks.graph.families import FAMILIES
-from benchmarks.graph.families.resnet50 import RESNET50
 from benchmarks.graph.records import Effort as Took
 from benchmarks.graph.records import FamilyRecord, Results, RowRecord, Stream, Throughput
 from benchmarks.graph.rows import ROWS
-from benchmarks.graph.session import ANY, Effort, Session, data, written
+from benchmarks.graph.session import Effort, Session
+from benchmarks.graph.work import Work, described, precision_of
 from benchmarks.records import Origin
 from benchmarks.serving.report import machine
 
 from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.errors import OpenClawError
-from openclaw.optimizer.optimize import optimize
+from openclaw.optimizer.results.result import Result
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,9 +40,11 @@ _HELP = """Measures what `openclaw optimize` gains over onnxruntime's own defaul
 What is optimized  ResNet50, BERT-base, MobileNetV3, YOLO-like, U-Net, ViT, GPT-2-like, LSTM,
                    Inception-like with random weights; all-MiniLM-L6-v2 with its own, and a CNN
                    for digits that is trained here (once, some seconds)
-rows               a model for every pattern that onnxruntime does not fuse
+rows               a model for every pattern that onnxruntime does not fuse; those that no pass closes
+                   need OpenVINO, if it is installed
 stream             ResNet50: frames a second and peak memory, each in a process of its own
-effort             how long optimizing ResNet50 takes, and how long its cached result
+effort             how long optimizing ResNet50 takes with all that is tried by default, and how long its
+                   cached result takes, as a call and as a command
 Begin with:
   python -m benchmarks.graph.run compare --quick               a minute, to see that all works
   python -m benchmarks.graph.run compare                       the figures; about 25 minutes on 2 cores
@@ -100,7 +102,8 @@ def compare(only: tuple[str, ...], rounds: int, *, quick: bool, results: Path) -
     finally:
         # Also where it was interrupted: what was measured stays.
         found = run.results()
-        earlier = None if quick else Results.read(results / "graph.json")
+        # Of a whole run nothing may come from another: what it has left out would seem to be measured.
+        earlier = Results.read(results / "graph.json") if only and not quick else None
         click.echo(report.written(found.joined(earlier) if earlier else found, results))
 
 
@@ -156,40 +159,32 @@ class Run:
         return LeftOut(part, self.left_out)
 
     def _resnet50(self, folder: Path) -> None:
-        """Optimizes it twice, for the time and the cache; and streams frames through what came out."""
-        small, origin = self.effort.small, self.origin
-        exported, optimized = folder / "resnet50.onnx", folder / "optimized.onnx"
-        onnx.save(RESNET50.build(small=small), exported)
-        samples = folder / "samples"
-        samples.mkdir()
-        written(data(RESNET50, small=small)[0], samples)
-        seconds = []
-        for turn in ("first", "again, from the cache"):
-            say(f"resnet50: optimizing, {turn}")
-            began = time.perf_counter()
-            result = optimize(
-                exported,
-                precision="int8",
-                calibration=samples,
-                accuracy_budget=ANY,
-                shapes={name: array.shape for name, array in RESNET50.feeds(1, small=small)[0].items()},
-                threads=self.threads,
-                cache=folder / "cache",
-            )
-            seconds.append(time.perf_counter() - began)
-        if not result.report.cached:
-            raise OpenClawError("the second optimization was not answered from the cache")
-        onnx.save(result.model, optimized)
+        """Optimizes it, for the time and the cache; and streams frames through what came out."""
+        small = self.effort.small
+        work = Work.made(folder, small=small, threads=self.threads)
+        found: Result | None = None
         if EFFORT in self.parts:
-            self.took = Took(origin=origin, first=seconds[0], cached=seconds[1])
+            say("resnet50: optimizing, with all that is tried by default")
+            found, first = work.optimized("auto")
+            say("resnet50: the same, from the cache")
+            again, cached = work.optimized("auto")
+            command, told = work.command()
+            if not again.report.cached or not told["cached"]:
+                raise OpenClawError("the second optimization was not answered from the cache")
+            self.took = Took(origin=self.origin, first=first, cached=cached, command=command)
         if STREAM in self.parts:
+            if found is None or precision_of(found) != "int8":
+                say("resnet50: optimizing, int8")
+                found, _ = work.optimized("int8")
+            optimized = folder / "optimized.onnx"
+            onnx.save(found.model, optimized)
             ways = {
-                "single": (exported, "plain", 1),
-                "batched": (exported, "plain", _BATCH),
+                "single": (work.exported, "plain", 1),
+                "batched": (work.exported, "plain", _BATCH),
                 "ours": (optimized, "pipeline", _BATCH),
             }
-            found = streams(ways, threads=self.threads, rounds=1 if small else 5, seconds=0.3 if small else 4.0)
-            self.throughput = Throughput(origin=origin, batch=_BATCH, **found)
+            rates = streams(ways, threads=self.threads, rounds=1 if small else 5, seconds=0.3 if small else 4.0)
+            self.throughput = Throughput(origin=self.origin, batch=_BATCH, runs=described(found), **rates)
 
 
 @dataclass(frozen=True, slots=True)

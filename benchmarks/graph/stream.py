@@ -1,7 +1,8 @@
 """Frames of a camera through ResNet50, in a process of its own: `python -m benchmarks.graph.stream MODEL WAY ...`.
 
 `plain` is what a first try does: nothing optimized, frames are normalized, then run. `pipeline` normalizes the next
-ones while onnxruntime runs. Prints JSON: frames a second, and the most memory the process ever had.
+ones while the model runs, as it is served: on the engine and in the memory that its file names.
+Prints JSON: frames a second, and the most memory the process ever had.
 Imports nothing that a server would not need, as that counts as memory.
 """
 
@@ -10,14 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+
+from openclaw.execute import engines
+from openclaw.execute.running import runner
+from openclaw.graph.properties import read_properties
+from openclaw.graph.signature import read_signature
+from openclaw.memory.arena import arena_of
+from openclaw.memory.properties import memory_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,24 +53,60 @@ def main() -> None:
     print(json.dumps({"frames_per_second": rate, "peak_bytes": peak()}))
 
 
-def opened(model: Path, *, plain: bool, threads: int) -> Any:
-    """A session; a plain one without any optimization, the other with arenas that grow by what is asked for."""
+class Session(Protocol):
+    """What frames go through; of onnxruntime's own session, what is used here."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Names and shapes."""
+
+    def run(self, names: None, feed: Mapping[str, Floats]) -> object:
+        """All outputs."""
+
+
+class Served:
+    """A model as it is served."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        """``threads``: of one inference."""
+        properties = read_properties(model)
+        memory = memory_of(properties, source=model.name)
+        options = unoptimized(threads)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        with arena_of(options, memory.arena):
+            self._session = engines.open_session(model, options, engines.engine_of(properties), threads=threads)
+        signature = read_signature(self._session.get_inputs(), self._session.get_outputs())
+        self._names = [output.name for output in signature.outputs]
+        self._run = runner(self._session, signature, memory)
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Names and shapes."""
+        inputs: Sequence[Any] = self._session.get_inputs()
+        return inputs
+
+    def run(self, names: None, feed: Mapping[str, Floats]) -> object:
+        """All outputs."""
+        return self._run(self._names, feed)
+
+
+def opened(model: Path, *, plain: bool, threads: int) -> Session:
+    """A model to run frames through; a plain one without any optimization."""
     onnxruntime.disable_telemetry_events()
+    if not plain:
+        return Served(model, threads)
+    session: Session = onnxruntime.InferenceSession(
+        str(model), unoptimized(threads), providers=["CPUExecutionProvider"]
+    )
+    return session
+
+
+def unoptimized(threads: int) -> Any:
+    """Options without any optimization."""
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    else:
-        arena = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
-        memory = onnxruntime.OrtMemoryInfo(
-            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-        )
-        onnxruntime.create_and_register_allocator(memory, arena)
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def normalized(frames: npt.NDArray[np.uint8], into: Floats) -> None:
@@ -71,7 +115,7 @@ def normalized(frames: npt.NDArray[np.uint8], into: Floats) -> None:
         np.multiply(frame.transpose(2, 0, 1) - _MEAN[:, None, None], _SCALE[:, None, None], out=into[number])
 
 
-def plain(session: Any, frames: npt.NDArray[np.uint8], batch: int) -> Callable[[], None]:
+def plain(session: Session, frames: npt.NDArray[np.uint8], batch: int) -> Callable[[], None]:
     """One thing after the other."""
     name = session.get_inputs()[0].name
     into = np.empty((batch, 3, *frames.shape[1:3]), np.float32)
@@ -86,7 +130,7 @@ def plain(session: Any, frames: npt.NDArray[np.uint8], batch: int) -> Callable[[
     return step
 
 
-def pipeline(session: Any, frames: npt.NDArray[np.uint8], batch: int) -> Callable[[], None]:
+def pipeline(session: Session, frames: npt.NDArray[np.uint8], batch: int) -> Callable[[], None]:
     """A batch runs while the next one is made."""
     name = session.get_inputs()[0].name
     shape = (batch, 3, *frames.shape[1:3])

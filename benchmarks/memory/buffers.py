@@ -18,15 +18,18 @@ import click
 import numpy as np
 import onnx
 from benchmarks import markdown
-from benchmarks.graph.run import RESULTS, say
+from benchmarks.graph.run import say
+from benchmarks.memory.kept import BUFFERS, folder_of
 from benchmarks.serving import wire
 from benchmarks.serving.load import closed_loop
 from benchmarks.serving.models import Arrays, ServedModel
 from benchmarks.serving.report import machine
 from benchmarks.serving.server import Server, running
 from benchmarks.serving.subjects import SUBJECTS, Served
+from benchmarks.targets import Verdict
 from onnx import TensorProto, helper
 
+_OWN = "this"
 _CONNECTIONS = (1, 8)
 _REST = 13.0  # seconds after which what was kept is given back
 
@@ -94,11 +97,16 @@ def _faults(server: Server) -> int:
 @click.option("--seconds", default=5.0, show_default=True, help="That each of them is under load.")
 @click.option("--rest", default=_REST, show_default=True, help="Seconds after the load, before memory is looked at.")
 @click.option("--against", type=click.Path(exists=True, path_type=Path), help="Root of another source tree.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for JSON.")
-def buffers(rounds: int, seconds: float, *, rest: float, against: Path | None, results: Path) -> None:
+@click.option("--quick", is_flag=True, help="One round of a second, and no rest: whether it works.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON and table.")
+def buffers(
+    rounds: int, seconds: float, *, rest: float, against: Path | None, quick: bool, results: Path | None
+) -> None:
     """Large bodies: what one costs the server, and what is left of them afterwards."""
+    rounds, seconds, rest = (1, 1.0, 0.0) if quick else (rounds, seconds, rest)
+    facts = machine()
     own = Served(SUBJECTS[0], image_model()).environment()["PYTHONPATH"]
-    trees = {"this": own}
+    trees = {_OWN: own}
     if against is not None:
         trees["other"] = os.pathsep.join([str(against / "runtime"), str(against), own])
     costs = []
@@ -112,10 +120,23 @@ def buffers(rounds: int, seconds: float, *, rest: float, against: Path | None, r
                     f"round {number + 1} of {rounds}: {tree}, {connections} connections: {last.rate:.0f}/s, "
                     f"{last.cpu_seconds * 1e6:.0f} us of a core, {last.faults:.1f} faults a request"
                 )
-    results.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine(), "costs": [asdict(each) for each in costs]}
-    (results / "memory-buffers.json").write_text(json.dumps(document, indent=1) + "\n")
-    click.echo(_table(costs))
+    to = folder_of(results, quick=quick)
+    document = {"machine": facts, "costs": [asdict(each) for each in costs], "verdicts": [asdict(told(costs))]}
+    text = f"# Large bodies\n\nCommit {facts['commit']}; {facts['date']}.\n\n{_table(costs)}"
+    (to / f"{BUFFERS}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (to / f"{BUFFERS}.md").write_text(text)
+    click.echo(text)
+
+
+def told(costs: list[Cost]) -> Verdict:
+    """What a body of 588 KiB costs this tree's server; nothing is asked for."""
+    parts = []
+    for connections in _CONNECTIONS:
+        own = [each for each in costs if (each.tree, each.connections) == (_OWN, connections)]
+        cpu = statistics.median(each.cpu_seconds for each in own)
+        parts.append(f"{cpu * 1e6:.0f} us of a core with {connections} connection{'s' if connections > 1 else ''}")
+    idle = statistics.median(each.idle for each in costs if each.tree == _OWN)
+    return Verdict("A body of 588 KiB", f"{', '.join(parts)}; {idle / 2**20:.1f} MiB left when idle", None)
 
 
 def _table(costs: list[Cost]) -> str:

@@ -24,7 +24,7 @@ def arenas(results: Results) -> str:
         return document(['<text x="24" y="40">No arena was measured.</text>'], 64, "Arenas")
     bottom = _TOP + _ROW * len(cases)
     parts = [
-        '<text x="24" y="28">What the arena held of activations, through what the default’s held</text>',
+        '<text x="24" y="28">What was held of activations, through what the default holds</text>',
         f'<rect class="fp32" x="{_WIDTH - 330}" y="18" width="12" height="12"/>'
         f'<text class="faint" x="{_WIDTH - 312}" y="28">default</text>',
         f'<rect class="kept" x="{_WIDTH - 240}" y="18" width="12" height="12"/>'
@@ -46,11 +46,11 @@ def _x(share: float) -> float:
 
 
 def _pair(case: Case, *, top: float) -> Iterator[str]:
-    whole = max(case.measured[DEFAULT].arena.held, 1)
+    whole = max(case.measured[DEFAULT].arena.whole, 1)
     title = f"{case.title}, batch {case.batch}"
     yield f'<text x="{_LEFT - 10}" y="{top + 24}" text-anchor="end">{escape(title)}</text>'
     for place, name in enumerate((DEFAULT, CHOSEN)):
-        held = case.measured[name].arena.held
+        held = case.measured[name].arena.whole
         y, end = top + 5 + place * (_BAR + 2), _x(held / whole)
         yield f'<rect class="{_CLASSES[name]}" x="{_LEFT}" y="{y}" width="{end - _LEFT:.1f}" height="{_BAR}" rx="2"/>'
         yield f'<text class="faint" x="{end + 8:.1f}" y="{y + 12}">{held / _MIB:.1f} MiB</text>'

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks import markdown, targets
 from benchmarks.memory import picture
-from benchmarks.memory.records import Case, Results
+from benchmarks.memory.kept import COMPARED
+from benchmarks.memory.records import Case, Lowered, Results
 from benchmarks.memory.settings import ENGINES, LOWER
-from benchmarks.memory.verdicts import held, slower, verdicts
+from benchmarks.memory.verdicts import grouped, held, most, peak, resident, slower, verdicts
 from benchmarks.serving.figures import spread
 
 from openclaw.memory.choice import DEFAULT
@@ -20,28 +21,30 @@ _MIB = 1 << 20
 
 def written(results: Results, folder: Path) -> str:
     """Writes memory.json, memory.md and memory.svg into `folder`; gives the text of the second."""
-    folder.mkdir(parents=True, exist_ok=True)
+    results = results.model_copy(update={"verdicts": tuple(verdicts(results))})
     text = table(results)
-    (folder / "memory.json").write_text(results.model_dump_json(indent=1) + "\n")
-    (folder / "memory.md").write_text(text)
-    (folder / "memory.svg").write_text(picture.arenas(results))
+    (folder / f"{COMPARED}.json").write_text(results.model_dump_json(indent=1) + "\n")
+    (folder / f"{COMPARED}.md").write_text(text)
+    (folder / f"{COMPARED}.svg").write_text(picture.arenas(results))
     return text
 
 
 def table(results: Results) -> str:
     """All of it as Markdown."""
     facts = results.machine
-    origins = {each.origin.commit for each in results.cases.values()} or {str(facts["commit"])}
+    origins = {each.origin.commit for each in results.cases.values()} or {results.commit}
     sections = [
         "# The memory manager's benchmark\n",
         f"{facts['cpu']}, {facts['cores']} cores; {facts['engine']}, {results.threads} threads on both sides; "
         f"commit {', '.join(sorted(origins))}; {facts['date']}. Each engine in a process of its own, by turns: the "
         "median of the rounds, in brackets the least and the most, of latency ratios an interval that holds the "
         "median in 95 of 100 times.\n",
+        *(["The models are small ones: nothing follows for the targets.\n"] if results.small else []),
         targets.table(verdicts(results)),
         *[f"Left out: {each.splitlines()[0]}\n" for each in results.left_out],
         *_held(results),
         *_processes(results),
+        *_lowered(results),
     ]
     return "\n".join(sections)
 
@@ -55,7 +58,9 @@ def _held(results: Results) -> Iterator[str]:
     yield "## What is held of activations\n"
     yield (
         "MiB in onnxruntime's own profile, in the last of three runs; in brackets through the default's, and the way "
-        "that was chosen. Plan: arena and lower bound of the exported graph, all rows at once.\n"
+        "that was chosen. Outputs are counted in: those of a batch that is run at once lie in the arena, those of one "
+        "that is run a few rows at a time beside it. Plan: arena and lower bound of the exported graph, all rows at "
+        "once.\n"
     )
     yield markdown.table(["Model", "Batch", "Plan", *names], rows)
 
@@ -68,13 +73,13 @@ def _share(case: Case, name: str) -> str:
     mine, share = case.measured.get(name), held(case, name)
     if mine is None or share is None:
         return ""
-    amount = f"{mine.arena.held / _MIB:.1f}"
+    amount = f"{mine.arena.whole / _MIB:.1f}"
     return amount if name == DEFAULT else f"{amount} ({share:.2f}; {mine.way})"
 
 
 def _processes(results: Results) -> Iterator[str]:
     rows = [
-        [case.title, str(case.batch), f"{name}: {case.lower}" if name == LOWER else name, *_process(case, name)]
+        [case.title, str(case.batch), _engine(case, name), *_process(case, name)]
         for case in results.cases.values()
         for name in ENGINES
         if name in case.measured
@@ -83,25 +88,48 @@ def _processes(results: Results) -> Iterator[str]:
         return
     yield "## Processes\n"
     yield (
-        "MiB after the runs (PSS), and the most that was resident; both through the default's. Latency there, and its "
-        "ratio to the default's by turns in one process.\n"
+        "MiB after the runs (PSS), and the most that the process's control group had, from its first instruction to "
+        "its last (resident: there was no group, so the most that was resident); both through the default's. Latency "
+        "there, and its ratio to the default's by turns in one process.\n"
     )
     yield markdown.table(["Model", "Batch", "Engine", "After", "", "Most", "", "ms", "of default"], rows)
+
+
+def _engine(case: Case, name: str) -> str:
+    return f"{name}: {case.lower.precision}" if name == LOWER else name
 
 
 def _process(case: Case, name: str) -> list[str]:
     measured, ratio = case.measured[name], slower(case, name)
     after = spread([each / _MIB for each in measured.pss])
-    default = case.measured.get(DEFAULT)
-    shares: tuple[str, ...] = ("", "")
-    if default is not None and name != DEFAULT:
-        pairs = ((measured.pss, default.pss), (measured.peak, default.peak))
-        shares = tuple(f"{statistics.median(mine) / statistics.median(its):.2f}" for mine, its in pairs)
     return [
         f"{after.median:.0f} ({after.low:.0f} to {after.high:.0f})",
-        shares[0],
-        f"{statistics.median(measured.peak) / _MIB:.0f}",
-        shares[1],
+        _through(resident(case, name), name),
+        f"{(peak(case, name) or 0) / _MIB:.0f}{'' if grouped(case) else ' resident'}",
+        _through(most(case, name), name),
         f"{statistics.median(measured.seconds) * 1e3:.1f}",
         "" if name == DEFAULT or ratio is None else str(ratio),
     ]
+
+
+def _through(share: float | None, name: str) -> str:
+    return "" if name == DEFAULT or share is None else f"{share:.2f}"
+
+
+def _lowered(results: Results) -> Iterator[str]:
+    forms = {case.title: case.lower for case in results.cases.values()}
+    if not forms:
+        return
+    yield "## What the accuracy guard allows\n"
+    yield (
+        "`openclaw optimize --precision int8 --memory least`, with the budget that it has unasked. Weights are random, "
+        "which lower precisions bear worse than trained ones: where the guard refuses them all, the exact form counts "
+        "as it is.\n"
+    )
+    rows = [[title, each.precision, each.recipe or "as exported", *_guarded(each)] for title, each in forms.items()]
+    yield markdown.table(["Model", "Precision", "Recipe", "Asked for", "Reached", "Judged on", "Refused"], rows)
+
+
+def _guarded(lower: Lowered) -> list[str]:
+    reached = ", ".join(f"{name} {value:.4f}" for name, value in lower.accuracy.items())
+    return [lower.budget or "", reached, lower.judged_on or "", lower.refused or ""]

@@ -1,4 +1,4 @@
-"""What the engines that are compared are called."""
+"""What is compared: the nets, their batches, and what the engines are called. Pure."""
 
 from __future__ import annotations
 
@@ -7,5 +7,24 @@ from openclaw.memory.choice import DEFAULT
 CHOSEN = "chosen"
 """The same model in the memory that the optimizer chose for it."""
 LOWER = "lower precision"
-"""The form of the model that the optimizer keeps within an accuracy budget, in the memory that it chose for that."""
+"""The form of the model that the optimizer keeps within its accuracy budget, in the least memory that it found."""
 ENGINES = (DEFAULT, CHOSEN, LOWER)
+
+NETS = {
+    "resnet50": "ResNet50",
+    "bert": "BERT-base",
+    "mobilenet": "MobileNetV3",
+    "unet": "U-Net",
+    "inception": "Inception-like",
+}
+"""By the name of a family, in the order in which they are measured."""
+BATCHES = (1, 16)
+
+
+def key(net: str, batch: int) -> str:
+    """What a case is kept under."""
+    return f"{net}-{batch}"
+
+
+CASES = {key(net, batch): f"{title}, batch {batch}" for net, title in NETS.items() for batch in BATCHES}
+"""What the targets are of, in words by its key."""

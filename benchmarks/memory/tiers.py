@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,17 +21,18 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from benchmarks.graph.run import RESULTS, LeftOut, say
-from benchmarks.memory.groups import group, most
-from benchmarks.memory.tier_records import Crowd, Oversize, TierResults, Workers, table
-from benchmarks.records import Record
+from benchmarks.graph.run import LeftOut, say
+from benchmarks.memory.groups import group, inside, kills, most, parent_group
+from benchmarks.memory.kept import TIERS, earlier, folder_of
+from benchmarks.memory.tier_records import Crowd, Oversize, TierResults, Workers, table, verdicts
+from benchmarks.records import Origin, Record
 from benchmarks.serving.report import machine
 from onnx import TensorProto, helper, numpy_helper
 
+from openclaw.memory.budget import RESERVE
+
 _MIB = 1 << 20
 _PARTS = ("oversize", "crowd", "workers")
-_LIMITS = ("memory.max", "memory.limit_in_bytes")  # version 2, version 1
-_GROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 _START = 300.0
 _CLIENTS = 4
 
@@ -40,25 +41,30 @@ _CLIENTS = 4
 @click.option("--only", multiple=True, type=click.Choice(_PARTS), help="This part alone; may be given several times.")
 @click.option("--quick", is_flag=True, help="Small models and few requests: whether all works.")
 @click.option("--group", "parent", type=click.Path(path_type=Path, exists=True), help="Where to make control groups.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for JSON and table.")
-def tiers(only: tuple[str, ...], quick: bool, *, parent: Path | None, results: Path) -> None:
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON and table.")
+def tiers(only: tuple[str, ...], quick: bool, *, parent: Path | None, results: Path | None) -> None:
     """A model larger than its memory, many models in a budget for few, and workers that share one."""
+    facts, parent = machine(), parent or parent_group()
     left_out: list[str] = []
     parts: dict[str, Any] = {}
     measures: dict[str, Callable[[Path], Record]] = {
-        "oversize": lambda folder: oversize(folder, parent or _parent(), quick=quick),
-        "crowd": lambda folder: crowd(folder, quick=quick),
+        "oversize": lambda folder: oversize(folder, parent, quick=quick),
+        "crowd": lambda folder: crowd(folder, parent, quick=quick),
         "workers": lambda folder: workers(folder, quick=quick),
     }
     for name in only or _PARTS:
         with LeftOut(name, left_out), tempfile.TemporaryDirectory(prefix="openclaw-bench-") as folder:
             parts[name] = measures[name](Path(folder))
-    found = TierResults(machine=machine(), left_out=tuple(left_out), **parts)
-    earlier = None if quick else TierResults.read(results / "memory-tiers.json")
-    found = found.joined(earlier) if earlier else found
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "memory-tiers.json").write_text(found.model_dump_json(indent=1) + "\n")
-    (results / "memory-tiers.md").write_text(table(found))
+    origin = Origin(commit=str(facts["commit"]), date=str(facts["date"]))
+    found = TierResults(
+        machine=facts, small=quick, origins=dict.fromkeys(parts, origin), left_out=tuple(left_out), **parts
+    )
+    to = folder_of(results, quick=quick)
+    before = earlier(TierResults, to, name=TIERS, part=bool(only))
+    found = found.joined(before) if before else found
+    found = found.model_copy(update={"verdicts": tuple(verdicts(found))})
+    (to / f"{TIERS}.json").write_text(found.model_dump_json(indent=1) + "\n")
+    (to / f"{TIERS}.md").write_text(table(found))
     click.echo(table(found))
 
 
@@ -74,44 +80,49 @@ def oversize(folder: Path, parent: Path | None, *, quick: bool) -> Oversize:
     with served([model.path], folder / "roomy") as server:
         roomy = min(server.ask(model)[0] for _ in range(3))
     _drop(model.path)
-    with group(parent, "openclaw-bench-tiers") as cell:
-        assert cell is not None
-        next(cell / name for name in _LIMITS if (cell / name).exists()).write_text(str(limit))
-        with served([model.path], folder / "cache", cell=cell) as server:
-            asked = [server.ask(model) for _ in range(5 if quick else 20)]
-            return Oversize(
-                model=model.path.stat().st_size,
-                limit=limit,
-                peak=most(cell),
-                tier=server.tier(model),
-                ready=server.ready,
-                answered=len(asked),
-                wrong=sum(not right for _, right in asked),
-                seconds=sum(seconds for seconds, _ in asked),
-                roomy=roomy,
-            )
+    with group(parent, "tiers", limit=limit) as cell, served([model.path], folder / "cache", cell=cell) as server:
+        asked = [server.ask(model) for _ in range(5 if quick else 20)]
+        return Oversize(
+            model=model.path.stat().st_size,
+            limit=limit,
+            peak=most(cell),
+            tier=server.tier(model),
+            ready=server.ready,
+            answered=len(asked),
+            wrong=sum(not right for _, right in asked),
+            seconds=sum(seconds for seconds, _ in asked),
+            roomy=roomy,
+        )
 
 
-def crowd(folder: Path, *, quick: bool) -> Crowd:
-    """20 models in a budget for 5, under requests of which half go to 3 of them."""
+def crowd(folder: Path, parent: Path | None, *, quick: bool) -> Crowd:
+    """20 models in a budget for 5, under requests of which half go to 3 of them.
+
+    The server is in a control group with no more than the budget and what the product says that it needs beside it.
+    """
     size, layers, many = (512, 10, 8) if quick else (1280, 16, 20)
     budget = (60 if quick else 600) * _MIB
-    requests = 200 if quick else 2_000
+    requests, limit = 200 if quick else 1_000, budget + RESERVE
     say(f"crowd: building {many} models")
     models = [Model.built(folder / f"m{i}.onnx", size=size, layers=layers, seed=i) for i in range(many)]
+    for each in models:
+        _drop(each.path)
     draw = Random(0)
     asked = [draw.choice(models[:3] if draw.random() < 0.5 else models) for _ in range(requests)]
-    with served([each.path for each in models], folder / "cache", "--memory-budget", str(budget)) as server:
-        say("crowd: asking")
-        began, resident, ended = time.perf_counter(), [0], threading.Event()
-        watch = threading.Thread(target=_watch, args=(server.pid, resident, ended))
-        watch.start()
-        with ThreadPoolExecutor(_CLIENTS) as pool:
-            found = list(pool.map(server.tried, asked))
-        seconds = time.perf_counter() - began
-        ended.set()
-        watch.join()
-        log = server.log()
+    options = ("--memory-budget", str(budget))
+    with group(parent, "crowd", limit=limit) as cell:
+        with served([each.path for each in models], folder / "cache", *options, cell=cell) as server:
+            say(f"crowd: asking {requests} times, {'with' if cell else 'without'} a limit of {limit / _MIB:.0f} MiB")
+            began, resident, ended = time.perf_counter(), [0], threading.Event()
+            watch = threading.Thread(target=_watch, args=(server.pid, resident, ended))
+            watch.start()
+            with ThreadPoolExecutor(_CLIENTS) as pool:
+                found = list(pool.map(server.tried, asked))
+            seconds = time.perf_counter() - began
+            ended.set()
+            watch.join()
+            log = server.log()
+        peak, killed = most(cell), kills(cell)
     waits: dict[str, list[float]] = {"mapped": [], "packed": []}
     for tier, wait in re.findall(r"is back, (\w+), after ([\d.]+) s", log):
         waits[tier].append(float(wait))
@@ -128,6 +139,9 @@ def crowd(folder: Path, *, quick: bool) -> Crowd:
         waits={tier: tuple(each) for tier, each in waits.items()},
         latencies=tuple(taken for taken, _ in answers),
         resident=resident[0],
+        limit=limit if parent else None,
+        peak=peak,
+        kills=killed,
     )
 
 
@@ -160,7 +174,8 @@ class Model:
         given = answer = random.standard_normal((1, size), dtype=np.float32)
         weights = []
         for number in range(layers):
-            matrix = random.standard_normal((size, size), dtype=np.float32) / np.float32(np.sqrt(size))
+            # Uniform numbers are drawn three times as fast as normal ones; the answer keeps its scale.
+            matrix = (random.random((size, size), dtype=np.float32) - np.float32(0.5)) * np.float32(np.sqrt(12 / size))
             weights.append(numpy_helper.from_array(matrix, f"w{number}"))
             answer = answer @ matrix
         nodes = [
@@ -205,7 +220,7 @@ class Server:
         """The same; None for a refusal."""
         try:
             return self.ask(model)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             say(f"refused: {error}")
             return None
 
@@ -234,9 +249,7 @@ def served(models: list[Path], cache: Path, *options: str, cell: Path | None = N
         **os.environ, "OPENCLAW_CACHE_DIR": str(cache), "OPENCLAW_HOST": "127.0.0.1", "OPENCLAW_PORT": "0",
         "OPENCLAW_TERMINATION_LOG": str(cache.with_suffix(".ended")),
     }  # fmt: skip
-    if cell is not None:
-        enter = f'echo $$ > "{cell / "cgroup.procs"}" && exec "$@"'
-        command = ["sh", "-c", enter, "sh", *command]
+    command = inside(command, cell)
     began = time.perf_counter()
     with log.open("wb") as to:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=to, stderr=to)
@@ -260,11 +273,6 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
             return int(found[1])
         tick.wait(0.05)
     raise OSError(f"the server did not come up: {log.read_text()[-500:]}")
-
-
-def _parent() -> Path | None:
-    """A folder in which control groups of memory can be made."""
-    return next((each for each in _GROUPS if (each / "memory.stat").exists() and os.access(each, os.W_OK)), None)
 
 
 def _drop(path: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.server import Server, running
 from benchmarks.serving.session import samples_of
 from benchmarks.serving.subjects import SUBJECTS, Served
+from benchmarks.targets import Verdict
 from prometheus_client.parser import text_string_to_metric_families
 
 MODES = ("default", "managed")
@@ -90,15 +91,21 @@ def compared(
     return runs
 
 
-def quarters(runs: Sequence[Paused]) -> dict[str, bool]:
+def verdicts(runs: Sequence[Paused]) -> list[Verdict]:
     """Whether p99 and total of the product's pauses are at most a quarter of the default's; medians of the rounds."""
-    held = {}
+    told = []
     for name in ("p99", "total"):
-        default, managed = (
-            figures.spread([float(getattr(each, name)) for each in runs if each.mode == mode]).median for mode in MODES
+        default, managed = (median(runs, mode, name) for mode in MODES)
+        measured = f"{managed * 1e3:.2f} ms of {default * 1e3:.2f} ms"
+        told.append(
+            Verdict(f"garbage collector, {name} of pauses: at most a quarter", measured, managed <= _ALLOWED * default)
         )
-        held[name] = managed <= _ALLOWED * default
-    return held
+    return told
+
+
+def median(runs: Sequence[Paused], mode: str, name: str) -> float:
+    """Of a figure over a mode's rounds, seconds."""
+    return figures.spread([float(getattr(each, name)) for each in runs if each.mode == mode]).median
 
 
 def _reported(server: Server) -> float:

@@ -17,8 +17,8 @@ from benchmarks.serving import picture
 from benchmarks.serving.environments import engine
 from benchmarks.serving.figures import Spread
 from benchmarks.serving.samples import Samples
-from benchmarks.serving.session import OBJECTIVE, Session
-from benchmarks.serving.subjects import BARE, OPENCLAW, ROOT, cores
+from benchmarks.serving.session import Session
+from benchmarks.serving.subjects import BARE, OBJECTIVE, OPENCLAW, ROOT, cores
 from benchmarks.serving.verdicts import peaks, verdicts
 from benchmarks.targets import Verdict
 
@@ -82,7 +82,8 @@ def table(samples: Samples, told: Sequence[Verdict], *, rounds: int, left_out: S
     sections = [
         "# The serving benchmark\n",
         f"{facts['cpu']}, {facts['cores']} cores; {facts['engine']}; commit {facts['commit']}; {facts['date']}. "
-        f"Medians of {rounds} round{'s' if rounds != 1 else ''} by turns, in brackets the smallest and the largest.\n",
+        f"Medians of {rounds} round{'s' if rounds != 1 else ''} by turns, in brackets the smallest and the largest; "
+        "\\*: of the first round alone.\n",
         targets.table(told),
         *[f"Left out: {each.splitlines()[0]}\n" for each in left_out],
     ]
@@ -119,7 +120,7 @@ def _closed_row(
     cells = [subject]
     for level in levels:
         some = closed.where(subject=subject, level=level)
-        cells.append(_measured(some) if some.all else "")
+        cells.append(_measured(some, whole=len(closed.values("round"))) if some.all else "")
     best, last = against
     own = last.where(subject=subject).spread("rate").median
     for other in (best, BARE):
@@ -128,11 +129,12 @@ def _closed_row(
     return cells
 
 
-def _measured(some: Samples) -> str:
+def _measured(some: Samples, *, whole: int) -> str:
     rate = some.spread("rate")
+    once = "" if len(some.values("round")) == whole else "\\*"
     wrong = sum(each.refused + each.failed for each in some.all)
     note = f"; {wrong} not answered" if wrong else ""
-    return f"{_spread(rate, 0 if rate.median >= 100 else 1)}; {some.spread('p99').median * 1e3:.2f}{note}"
+    return f"{_spread(rate, 0 if rate.median >= 100 else 1)}; {some.spread('p99').median * 1e3:.2f}{note}{once}"
 
 
 def _open_table(samples: Samples) -> Iterator[str]:

@@ -7,19 +7,24 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import FrameType
 
 import click
+from benchmarks import markdown, targets
 from benchmarks.serving import coldstart as cold
-from benchmarks.serving import figures, pauses, report, rolling, soak
+from benchmarks.serving import fronts, pauses, report, rolling, soak
 from benchmarks.serving.environments import InstallationError, install
 from benchmarks.serving.load import LoadError, require_wrk
 from benchmarks.serving.models import MLP, MODELS
 from benchmarks.serving.session import Plan, Session
 from benchmarks.serving.subjects import ROOT, SUBJECTS, Subject
+from benchmarks.summary import summary
+from benchmarks.targets import Verdict
 
 RESULTS = ROOT / "benchmarks" / "results"
+_OTHERS = ("memory", "gc", "sigterm", "coldstart")
 _QUIET = 0.5  # load average
 
 _HELP = """Measures the server of this tree beside others, all on this machine.
@@ -35,7 +40,8 @@ Begin with:
   python -m benchmarks.serving.run compare --quick              minutes, to see that all works
   python -m benchmarks.serving.run compare                      the figures; about an hour
   python -m benchmarks.serving.run compare --only openclaw --model mlp
-  python -m benchmarks.serving.run memory | gc | coldstart | sigterm
+  python -m benchmarks.serving.run memory | gc | coldstart | sigterm | workers
+  python -m benchmarks.serving.run summary                      all targets, as measured last
 
 Figures of a machine that does other things meanwhile are worth nothing: leave it alone.
 """
@@ -70,7 +76,6 @@ def peers() -> None:
 @click.option("--seconds", "-s", default=2.0, show_default=True, help="Of one load on the MLP; longer of others.")
 @click.option("--only", multiple=True, type=click.Choice([each.name for each in SUBJECTS]), help="Of these subjects.")
 @click.option("--model", multiple=True, type=click.Choice([each.name for each in MODELS]), help="Of these models.")
-@click.option("--serve-bert", default="", metavar="OPTIONS", help="More options of `openclaw serve`, for BERT alone.")
 @click.option("--quick", is_flag=True, help="One short round: whether all work, not how quickly.")
 def compare(
     rounds: int,
@@ -79,7 +84,6 @@ def compare(
     seconds: float,
     only: tuple[str, ...],
     model: tuple[str, ...],
-    serve_bert: str,
     quick: bool,
 ) -> None:
     """Throughput, latency against load, goodput; a table, JSON and a picture.
@@ -89,16 +93,13 @@ def compare(
     measured in the first round alone.
 
     Closed loop: wrk keeps connections busy. Open loop: requests are due at a fixed rate, and latency counts from then.
-    BERT: Poisson arrivals of 8 to 128 tokens; goodput is what was answered within 500 ms. A peer with several settings
-    is measured with each, and its best one counts.
+    BERT: Poisson arrivals of 8 to 128 tokens; goodput is what was answered within 500 ms. A subject with several
+    settings is measured with each, and its best one counts.
     """
     models = tuple(each for each in MODELS if not model or each.name in model)
-    extra = tuple(serve_bert.split())
-    plan = Plan(models, rounds=rounds, turns=turns, seconds=seconds, arguments=extra)
+    plan = Plan(models, rounds=rounds, turns=turns, seconds=seconds)
     if quick:
-        plan = Plan(
-            models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5), arguments=extra
-        )
+        plan = Plan(models, rounds=1, seconds=2.0, connections=(16,), shares=(0.5,), offered=(0.75, 1.5))
     _warn_if_busy()
     left_out = []
     subjects = []
@@ -150,13 +151,15 @@ def memory(seconds: float, rate: float | None, *, name: str, quick: bool) -> Non
     """
     model = next(each for each in MODELS if each.name == name)
     rate = rate or (300.0 if model is MLP else 3.0)
-    done = soak.soak(model, seconds=20.0 if quick else seconds, rate=rate, say=say)
+    seconds = 20.0 if quick else seconds
+    done = soak.soak(model, seconds=seconds, rate=rate, say=say)
     sizes = [each.size / 2**20 for each in done.resident]
-    _kept("memory", done.document())
-    click.echo(
-        f"{done.answered} requests answered, {done.not_answered} not; {sizes[0]:.1f} MiB at first, {sizes[-1]:.1f} MiB "
-        f"at the end; growth after it had settled {done.growth:+.2%}: {_shown(done.flat)} (at most 2 %)"
+    measured = (
+        f"{done.growth:+.2%}; {sizes[0]:.1f} MiB at first, {sizes[-1]:.1f} MiB at the end; {done.answered} requests "
+        f"answered, {done.not_answered} not"
     )
+    target = f"memory under a mixed load of {seconds:.0f} s: at most 2 % more than after the first minute"
+    _kept("memory", done.document(), [Verdict(target, measured, done.flat)])
 
 
 @main.command("gc")
@@ -172,17 +175,13 @@ def collections(rounds: int, seconds: float, *, rate: float, quick: bool) -> Non
     """
     rounds, seconds = (1, 3.0) if quick else (rounds, seconds)
     runs = pauses.compared(MLP, rounds=rounds, seconds=seconds, rate=rate, say=say)
-    held = pauses.quarters(runs)
-    _kept("gc", {"runs": [asdict(each) for each in runs], "quarters": held})
     for mode in pauses.MODES:
-        own = [each for each in runs if each.mode == mode]
         texts = [
-            f"{name} {figures.spread([float(getattr(each, name)) * 1e3 for each in own]).median:.3f} ms"
+            f"{name} {pauses.median(runs, mode, name) * 1e3:.3f} ms"
             for name in ("total", "reported", "p99", "longest", "latency")
         ]
-        click.echo(f"{mode}: {', '.join(texts)} (medians; latency is the requests' p99)")
-    for name, holds in held.items():
-        click.echo(f"{name} at most a quarter: {_shown(holds)}")
+        say(f"{mode}: {', '.join(texts)} (medians; latency is the requests' p99)")
+    _kept("gc", {"runs": [asdict(each) for each in runs]}, pauses.verdicts(runs))
 
 
 @main.command()
@@ -195,11 +194,15 @@ def coldstart(rounds: int, *, quick: bool) -> None:
     """
     starts = cold.cold_starts(2 if quick else rounds, say)
     median = cold.medians(starts)
-    _kept("coldstart", {"starts": [asdict(each) for each in starts], "median": asdict(median)})
-    click.echo("| part | seconds |\n|---|---|")
-    for part, took in asdict(median).items():
-        click.echo(f"| {part.replace('_', '-')} | {took:.3f} |")
-    click.echo(f"under {cold.ALLOWED} s: {_shown(median.total < cold.ALLOWED)}")
+    parts = [[part.replace("_", "-"), f"{took:.3f}"] for part, took in asdict(median).items()]
+    click.echo(markdown.table(["Part", "Seconds"], parts))
+    verdict = Verdict(
+        f"ResNet50, process start to the first answer: under {cold.ALLOWED} s",
+        f"{median.total:.2f} s ({min(each.total for each in starts):.2f} to {max(each.total for each in starts):.2f})",
+        median.total < cold.ALLOWED,
+    )
+    document = {"starts": [asdict(each) for each in starts], "median": asdict(median)}
+    _kept("coldstart", document, [verdict])
 
 
 @main.command()
@@ -212,20 +215,43 @@ def sigterm(times: int, told_after: float, *, quick: bool) -> None:
     Two servers are replaced by turns. The target: none fails, and each server exits with 0.
     """
     done = asyncio.run(rolling.roll(MLP, times=2 if quick else times, told_after=told_after, say=say))
-    _kept("sigterm", done.document())
-    reasons = "".join(f"\n  {count} x {reason}" for reason, count in done.failures.most_common())
-    click.echo(f"{done.answered} requests answered, {done.failed} failed: {_shown(done.holds)} (none){reasons}")
+    for reason, count in done.failures.most_common():
+        say(f"  {count} x {reason}")
+    target = f"SIGTERM under 64 connections of constant load, {len(done.endings)} times: no request fails"
+    _kept("sigterm", done.document(), [Verdict(target, f"{done.failed} of {done.answered:,} failed", done.holds)])
 
 
-def _kept(name: str, document: dict[str, object]) -> None:
-    """Writes a command's JSON beside the others."""
+@main.command("workers")
+@click.option("--rounds", "-r", default=5, show_default=True)
+@click.option("--seconds", "-s", default=2.0, show_default=True, help="Of each load.")
+@click.option("--quick", is_flag=True, help="One round: whether it works.")
+def workers_compared(rounds: int, seconds: float, *, quick: bool) -> None:
+    """The tiny MLP served by one process, by two workers on one port, and by two servers with Envoy in front."""
+    found = fronts.spreading((16, 64), rounds=1 if quick else rounds, seconds=1.0 if quick else seconds, say=say)
+    _kept("workers", {"spreading": [asdict(each) for each in found]}, [])
+    rows = [
+        [each.setting, str(each.connections), f"{each.rate.median:,.0f}", f"{each.p99.median * 1e3:.2f}"]
+        for each in found
+    ]
+    click.echo(markdown.table(["Served by", "Connections", "Requests/s", "p99 ms"], rows))
+
+
+@main.command("summary")
+def summed_up() -> None:
+    """Every target of the serving path beside what was measured last, from what the other commands kept."""
+    files = [RESULTS / "serving.json", *(RESULTS / f"serving-{name}.json" for name in _OTHERS)]
+    text = summary(files)
+    (RESULTS / "serving-summary.md").write_text(text)
+    click.echo(text)
+
+
+def _kept(name: str, document: Mapping[str, object], verdicts: Sequence[Verdict]) -> None:
+    """Writes a command's JSON beside the others, and shows what it came to."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"serving-{name}.json"
-    file.write_text(json.dumps({"machine": report.machine(), **document}, indent=1) + "\n")
-
-
-def _shown(holds: bool) -> str:
-    return "holds" if holds else "DOES NOT HOLD"
+    kept = {"machine": report.machine(), **document, "verdicts": [asdict(each) for each in verdicts]}
+    (RESULTS / f"serving-{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    if verdicts:
+        click.echo(targets.table(verdicts))
 
 
 if __name__ == "__main__":

@@ -30,11 +30,9 @@ from benchmarks.serving.openloop import OpenLoop
 from benchmarks.serving.peers import engine
 from benchmarks.serving.samples import LOOP, Load, Sample
 from benchmarks.serving.server import Server, ServerError, differences, running
-from benchmarks.serving.subjects import Served, Subject, cores
+from benchmarks.serving.subjects import OBJECTIVE, Served, Subject, cores
 from benchmarks.serving.verdicts import CONNECTIONS
 
-OBJECTIVE = 0.5
-"""Seconds, from when a sentence was due."""
 _SENTENCES = 64
 _AT_ONCE = 6  # requests of the check
 _CALIBRATION = 2.0  # seconds
@@ -55,7 +53,6 @@ class Plan:
         connections: of the closed loops.
         shares: of its own top rate, at which each subject's latency is measured.
         offered: rates of sentences, through the bare onnxruntime loop's.
-        arguments: more of the command line of `openclaw serve` for sentences, whose objective it may be told.
         rounds: times that every server is started anew.
         turns: times that each is measured at each point, between its start and its end.
     """
@@ -67,7 +64,6 @@ class Plan:
     connections: tuple[int, ...] = (1, CONNECTIONS, 64)
     shares: tuple[float, ...] = (0.2, 0.5, 0.8, 0.95)
     offered: tuple[float, ...] = (0.6, 0.9, 1.3)
-    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +147,7 @@ class Session:
             expected = _expected(model, _AT_ONCE)
             for subject in self.subjects:
                 for variant in subject.variants_for(model):
-                    more = self.plan.arguments if model is BERT and subject.kind == "ours" else ()
-                    served = Served(subject, model, variant)
-                    self._check_one(Served(subject, model, variant, (*served.arguments, *more)), expected)
+                    self._check_one(Served(subject, model, variant), expected)
         peers = [self.tops[each.name] for each in self.served if each.name in self.tops and each.subject.kind == "peer"]
         self.half = round(max(peers) / 2) if peers else None
         if BERT in self.plan.models:
@@ -199,8 +193,8 @@ class Session:
 
     def _closed_loops(self, served: Served, *, whole: bool) -> Iterator[tuple[str, int]]:
         """JSON of an image is megabytes, and a closed loop of one sentence says little: one number of them will do."""
-        encodings = ("json", "binary") if served.subject.binary and served.model is not BERT else ("json",)
-        for encoding in encodings:
+        binary = served.subject.binary and (served.model is not BERT or whole)
+        for encoding in ("json", "binary") if binary else ("json",):
             every = served.model is MLP or (served.model is RESNET50 and encoding == "binary")
             for connections in self.plan.connections if every and whole else (CONNECTIONS,):
                 yield encoding, connections

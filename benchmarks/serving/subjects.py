@@ -32,21 +32,28 @@ class Variant:
         batch: rows that it may put together; 1: none.
         padded: whether clients pad sentences to the longest there is, so that a server that only joins equal
             shapes can batch at all.
+        objective: seconds within which an answer is worth something, where the server is told.
     """
 
     batch: int = 1
     padded: bool = False
+    objective: float | None = None
 
     @property
     def text(self) -> str:
         """In words; empty for the plain one."""
         parts = [f"batches of {self.batch}"] if self.batch > 1 else []
-        return ", ".join([*parts, *(["padded"] if self.padded else [])])
+        parts += ["padded"] if self.padded else []
+        parts += [f"told {self.objective * 1e3:.0f} ms"] if self.objective else []
+        return ", ".join(parts)
 
 
 _PLAIN = (Variant(),)
 _BATCHED = Variant(_BATCH)
 _PADDED = Variant(_BATCH, padded=True)
+OBJECTIVE = 0.5
+"""Seconds, from when a sentence was due."""
+_TOLD = Variant(objective=OBJECTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject(OPENCLAW, "ours", None),
+    Subject(OPENCLAW, "ours", None, variants=((BERT.name, (Variant(), _TOLD)),)),
     Subject(
         "mlserver",
         "peer",
@@ -138,6 +145,7 @@ class Served:
         python = sys.executable if environment is None else str(environment.python)
         if self.subject.module is None:
             options = ["--name", name, "--host", "127.0.0.1", "--port", str(port), *self.arguments]
+            options += ["--latency-target", str(self.variant.objective)] if self.variant.objective else []
             return [python, "-m", "openclaw", "serve", path, *options]
         options = ["--model", path, "--name", name, "--port", str(port), "--spare", str(spare)]
         sizes = ["--threads", str(self.model.threads or cores()), "--batch", str(self.variant.batch)]
