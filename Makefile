@@ -36,8 +36,12 @@ test: lint chart ## Lint, chart, and all tests but e2e, the real API server amon
 test-fast: install ## The tests that need no cluster
 	$(PYTEST) tests/unit tests/control tests/contract tests/runtime tests/docs
 
+.PHONY: test-graphs
+test-graphs: install ## A thousand random graphs, each optimized and held to the original
+	GRAPHS=1000 $(PYTEST) tests/graph/test_random_graphs.py tests/graph/test_random_optimized.py
+
 .PHONY: test-arm64
-test-arm64: install ## Tests of the runtime on an emulated 64-bit ARM machine (apt, Linux 6.7; about four minutes)
+test-arm64: install ## Tests of the runtime on an emulated 64-bit ARM machine (apt, Linux 6.7; about a quarter of an hour)
 	$(BIN)/python tools/arm64/run.py $(ARGS)
 
 .PHONY: e2e
@@ -88,19 +92,24 @@ bench-operator: install ## Time to Ready of 200 and 500 services beside plain De
 	PYTHONPATH=tools/kubernetes:tests $(BIN)/python benchmarks/operator/run.py $(ARGS)
 
 .PHONY: bench-serving
-bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; about an hour)
+bench-serving: install ## Throughput, latency and goodput beside other servers (needs wrk; over an hour)
 	$(BIN)/python -m benchmarks.serving.run compare $(ARGS)
+	for part in coldstart gc sigterm memory; do \
+	  $(BIN)/python -m benchmarks.serving.run $$part $(filter --quick,$(ARGS)) || exit; \
+	done
+	$(BIN)/python -m benchmarks.serving.run summary
 
 .PHONY: bench-graph
 bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about 25 minutes)
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 40 minutes)
+bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 45 minutes)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
-	$(BIN)/python -m benchmarks.memory.run tiers
-	$(BIN)/python -m benchmarks.memory.run pauses
-	$(BIN)/python -m benchmarks.memory.run buffers
+	$(BIN)/python -m benchmarks.memory.run tiers $(filter --quick --group=% --results=%,$(ARGS))
+	$(BIN)/python -m benchmarks.memory.run pauses $(filter --quick --results=%,$(ARGS))
+	$(BIN)/python -m benchmarks.memory.run buffers $(filter --quick --results=%,$(ARGS))
+	$(BIN)/python -m benchmarks.memory.run summary $(filter --quick --results=%,$(ARGS))
 
 .PHONY: lock
 lock: install ## Pin all dependencies anew

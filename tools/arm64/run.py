@@ -25,12 +25,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / ".cache" / "arm64"
 LOCK = REPOSITORY / "requirements" / "dev.lock"
 
-# About four minutes on two cores, and one more the first time: an emulated CPU is five to ten times slower.
+# About a quarter of an hour on two cores, and one minute more the first time: an emulated CPU is five to ten times
+# slower.
 SELECTION = (
     "tests/devices",
+    "tests/memory/test_accounting.py",
+    "tests/memory/test_arena.py",
     "tests/memory/test_lifetimes.py",
+    "tests/memory/test_mapped.py",
+    "tests/memory/test_microbatches.py",
     "tests/memory/test_placing.py",
     "tests/memory/test_planner.py",
+    "tests/memory/test_pool_locked.py",
+    "tests/memory/test_pool_objects.py",
+    "tests/memory/test_pool_segments.py",
+    "tests/memory/test_properties.py",
+    "tests/memory/test_tiers.py",
+    "tests/memory/test_trimming.py",
     "tests/runtime/test_cpu.py",
     "tests/runtime/test_memory.py",
     "tests/runtime/test_config.py",
