@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from openclaw.serving.http.connection import HttpConnection
 from openclaw.serving.http.messages import Answer, Limits, Request
 from openclaw.serving.http.server import HttpServer
 from support.waiting import until
@@ -127,33 +128,49 @@ def large(request: Request) -> Answer:
 
 
 class SlowReader:
-    """Asks for a large answer and takes it at its own pace."""
+    """Asks for a large answer and takes it at its own pace.
 
-    def __init__(self, site: Site, path: str) -> None:
+    Over a pair of sockets: TCP's timers would add pauses of their own to those of the client, as long as they like.
+    """
+
+    def __init__(self, server: HttpServer, path: str) -> None:
         self.got = bytearray()
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
-        self._socket.connect(("127.0.0.1", site.port))
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        self._server, self._path = server, path
+        self._socket, self._servers_end = socket.socketpair()
         self._socket.setblocking(False)
+        self._servers_end.setblocking(False)
+
+    async def __aenter__(self) -> SlowReader:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: HttpConnection(self._server), self._servers_end)
+        await loop.sock_sendall(self._socket, f"GET {self._path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._socket.close()
 
     async def read(self, size: int, *, each: float) -> bool:
         """Reads so many bytes and then not for ``each`` seconds; False: there are no more."""
-        end = len(self.got) + size
-        while len(self.got) < end:
-            piece = await asyncio.get_running_loop().sock_recv(self._socket, 2**16)
+        left = size
+        while left:
+            # No byte more, whatever arrived: a connection that is kept alive does not end behind its answer.
+            piece = await asyncio.get_running_loop().sock_recv(self._socket, min(left, 2**16))
             if not piece:
                 return False
             self.got += piece
+            left -= len(piece)
         await asyncio.sleep(each)
         return True
 
     @property
+    def missing(self) -> int:
+        """Bytes of the answer that have not been read."""
+        head = self.got.find(b"\r\n\r\n") + len(b"\r\n\r\n")
+        return head + len(LARGE) - len(self.got)
+
+    @property
     def body(self) -> bytes:
         return bytes(self.got).partition(b"\r\n\r\n")[2]
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -172,13 +189,12 @@ def test_a_client_that_reads_slowly_but_steadily_gets_all_of_its_answer(
 ) -> None:
     async def story() -> None:
         async with serving(large, READING) as site:
-            reader = SlowReader(site, path)
             began = site.server.now
-            while len(reader.body) < len(LARGE) and await reader.read(2**18, each=0.05):
-                pass
+            async with SlowReader(site.server, path) as reader:
+                while reader.missing and await reader.read(min(2**18, reader.missing), each=0.06):
+                    pass
             assert reader.body == LARGE
             assert site.server.now - began > 2, "it took several times as long as a client may not read at all"
-            reader.close()
 
     told(loop, story())
 
@@ -191,11 +207,10 @@ def test_a_client_that_does_not_read_or_hardly_reads_its_answer_is_cut_off(
 ) -> None:
     async def story() -> None:
         async with serving(large, READING) as site:
-            reader = SlowReader(site, path)
-            await until(lambda: site.server.in_flight == 1)
-            while site.server.connections:
-                await reader.read(size, each=0.3)
+            async with SlowReader(site.server, path) as reader:
+                await until(lambda: site.server.in_flight == 1)
+                while site.server.connections:
+                    await reader.read(size, each=0.3)
             assert len(reader.body) < len(LARGE) / 2
-            reader.close()
 
     told(loop, story())
