@@ -14,11 +14,8 @@ import onnxruntime
 import pytest
 from benchmarks.graph.families import FAMILIES, Family
 from click.testing import CliRunner, Result
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from openclaw.graph.lifetimes import Buffer, Step, buffers, live
 from openclaw.inspection.anatomy import described, inspect
 from openclaw.inspection.command import command
 from openclaw.inspection.picture import drawn
@@ -266,41 +263,3 @@ def test_a_picture_that_cannot_be_written_is_told(small: Path, tmp_path: Path) -
     told = run(small, "--svg", tmp_path / "no" / "where.svg")
     assert told.exit_code == 78
     assert "cannot be written: No such file" in told.output
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> tuple[list[Step], dict[str, int]]:
-    steps = []
-    for number in range(draw(st.integers(1, 12))):
-        before = [f"t{each}" for each in range(number)] + ["given", ""]
-        steps.append(Step(tuple(draw(st.lists(st.sampled_from(before), max_size=3))), (f"t{number}",)))
-    return steps, {f"t{number}": draw(st.integers(0, 100)) for number in range(len(steps))}
-
-
-@given(graphs(), st.data())
-def test_what_lives_at_a_step_was_made_and_is_still_needed(
-    graph: tuple[list[Step], dict[str, int]], data: st.DataObject
-) -> None:
-    steps, sizes = graph
-    kept = set(data.draw(st.lists(st.sampled_from(sorted(sizes)))))
-    expected = [
-        sum(
-            sizes[name]
-            for made, name in enumerate(f"t{each}" for each in range(number + 1))
-            if made == number or name in kept or any(name in step.uses for step in steps[number:])
-        )
-        for number in range(len(steps))
-    ]
-    assert live(buffers(steps, sizes, kept=kept), len(steps)) == expected
-
-
-def test_tensors_that_share_bytes_are_one_buffer_from_the_first_to_the_last() -> None:
-    steps = [Step(("in",), ("a",)), Step(("a",), ("b",)), Step((), ("c",)), Step(("b", "c"), ("d",))]
-    found = buffers(steps, {"a": 8, "b": 8, "c": 4, "d": 2}, aliases=[("b", "a")], kept=["d"])
-    assert found == [Buffer(("a", "b"), 8, 0, 3), Buffer(("c",), 4, 2, 3), Buffer(("d",), 2, 3, 3)]
-
-
-def test_what_shares_the_bytes_of_an_input_needs_none() -> None:
-    steps = [Step(("in",), ("a",)), Step(("a",), ("b",)), Step(("b",), ("c",))]
-    found = buffers(steps, {"in": 8, "a": 8, "b": 8, "c": 8}, aliases=[("a", "in"), ("b", "a")])
-    assert [each.names for each in found] == [("c",)]

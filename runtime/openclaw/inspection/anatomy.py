@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from openclaw.graph.lifetimes import buffers, live
+from openclaw.graph.lifetimes import live
 from openclaw.inspection.operators import FUSED, every_node, every_weight, kind
 from openclaw.inspection.reading import check_shapes, inlined, read, said, taken
 from openclaw.inspection.shaping import Known, shaped
 from openclaw.inspection.sharing import dataflow, run_nodes
 from openclaw.inspection.tensors import Shape, shown, stored
 from openclaw.inspection.work import multiply_accumulates, precision
+from openclaw.memory.numbered import Numbered
 
 _COUNTED = frozenset(("FP32", "FP64", "FP16", "BF16", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2", "INT32"))
 
@@ -161,7 +162,8 @@ def _memory(graph: onnx.GraphProto, known: Known) -> tuple[tuple[Moment, ...], i
     """Every node's moment; the most bytes that live at once, and the bytes of all, unless a size is not known."""
     nodes, flow = run_nodes(graph), dataflow(graph, known.tensors)
     sizes = flow.sizes
-    every = buffers(flow.steps, sizes, aliases=flow.aliases, kept=flow.kept)
+    steps = Numbered(replace(flow, in_place=()))
+    every = steps.buffers(steps.own)
     bytes_at = live(every, len(nodes))
     moments = tuple(
         Moment(

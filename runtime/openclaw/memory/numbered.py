@@ -1,7 +1,6 @@
 """A graph's dataflow with numbers in the place of names: what its memory is in many orders of execution, quickly. Pure.
 
 What does not depend on the order is found once: which tensors are views of one another, who makes and who reads them.
-What does gives the same as :func:`openclaw.graph.lifetimes.buffers`, in a tenth of the time.
 """
 
 from __future__ import annotations
