@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.inspection.command import command
-from openclaw.inspection.memory import plan_of
+from openclaw.inspection.memory import Plans, plan_of
 
 PLANNED = ("resnet50", "inception", "unet", "bert", "mobilenet")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -169,3 +169,11 @@ def test_constants_take_no_place_and_are_no_step(tmp_path: Path) -> None:
     told = plan_of(a_model(nodes, [], sizes=[1, 3]), name="m")
     assert [each.name for each in told.nodes] == ["scale"]
     assert [each.name for each in told.places] == ["y"]
+
+
+def test_each_bucket_of_shapes_has_a_plan_of_its_own_that_is_made_once() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    plans = Plans(a_model(nodes, [], sizes=["N", 4]), name="m")
+    of_two = plans.of({"x": (2, 4)})
+    assert [plans.of({"x": (rows, 4)}).plan.lower_bound_bytes for rows in (1, 64)] == [64, 64 * 4 * 4]
+    assert plans.of({"x": (2, 4)}) is of_two

@@ -73,6 +73,21 @@ class MemoryPlan:
         ]
 
 
+class Plans:
+    """The plans of one model, one for each bucket of shapes that it is run on: made when it is first asked for."""
+
+    def __init__(self, model: onnx.ModelProto, *, name: str) -> None:
+        self._model, self._name = model, name
+        self._made: dict[frozenset[tuple[str, Shape]], MemoryPlan] = {}
+
+    def of(self, shapes: Mapping[str, Shape]) -> MemoryPlan:
+        """The plan for these shapes of its inputs; raises as :func:`plan_of`."""
+        bucket = frozenset(shapes.items())
+        if bucket not in self._made:
+            self._made[bucket] = plan_of(self._model, name=self._name, shapes=shapes)
+        return self._made[bucket]
+
+
 def planned(path: Path, shapes: Mapping[str, Shape] | None = None) -> MemoryPlan:
     """Reads a model and plans the memory of its intermediate tensors and outputs; large weights are not read.
 
@@ -88,7 +103,11 @@ def planned(path: Path, shapes: Mapping[str, Shape] | None = None) -> MemoryPlan
 
 
 def plan_of(model: onnx.ModelProto, *, name: str, shapes: Mapping[str, Shape] | None = None) -> MemoryPlan:
-    """The same of a model in memory; its functions are put where they are called."""
+    """The same of a model in memory; its functions are put where they are called.
+
+    Raises:
+        ConfigInvalid: as :func:`planned`.
+    """
     model = inlined(model)
     check_shapes(model.graph, shapes or {})
     known = shaped(model, shapes)

@@ -18,7 +18,7 @@ import onnx
 
 from openclaw.errors import OpenClawError
 from openclaw.graph.rows import rows_of, why_not_rows
-from openclaw.inspection.memory import plan_of
+from openclaw.inspection.memory import Plans
 from openclaw.memory.choice import DEFAULT, SLOWER, WORTH_WHILE, Way, ranked, ways
 from openclaw.memory.properties import Memory, written
 from openclaw.optimizer.lossless import equal
@@ -103,7 +103,7 @@ class _Choice:
         seed: int,
         allowed: float,
     ) -> None:
-        self._model, self._path, self._cases = model, path, cases
+        self._plans, self._path, self._cases = Plans(model, name=path.name), path, cases
         self._threads, self._asked, self._ends, self._seed = threads, asked, ends, seed
         self._allowed = allowed
         self._own = [held(path, case, Memory(), threads=threads).held for case in cases]
@@ -278,7 +278,7 @@ class _Choice:
         """Bytes of the plan's arena; None where sizes cannot be told without running."""
         shapes: Mapping[str, tuple[int, ...]] = {name: tuple(array.shape) for name, array in part.items()}
         try:
-            return plan_of(self._model, name=self._path.name, shapes=shapes).plan.arena_bytes
+            return self._plans.of(shapes).plan.arena_bytes
         except Exception as error:
             # Shapes are inferred of graphs that nobody foresaw; without a plan there are other arenas.
             log.info("no plan of the memory: %s", error)
