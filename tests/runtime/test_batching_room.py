@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openclaw.errors import InferenceFailed
 from openclaw.execute.session import Array
 from openclaw.graph.signature import Signature, TensorSpec
 from openclaw.serving.batching.measuring import profile_model
@@ -74,3 +75,23 @@ def test_with_memory_for_all_every_size_is_measured() -> None:
     most, reason = profiled(machine)
     assert (most, max(machine.rows)) == (None, 32)
     assert "memory" not in reason
+
+
+class Failing(Machine):
+    """Works a number of times, and never again."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(10_000 * MIB, MIB)
+        self.times = times
+
+    def run(self, names: Sequence[str], arrays: Mapping[str, Array]) -> list[Array]:
+        if len(self.rows) == self.times:
+            raise InferenceFailed("out of memory")
+        return super().run(names, arrays)
+
+
+def test_a_model_that_fails_while_it_is_measured_is_served_and_has_no_second_run_beside_the_first() -> None:
+    found = {reason: most for most, reason in map(profiled, map(Failing, range(1, 7)))}
+    assert set(found.values()) == {1}
+    assert "batching is off: the model failed while it was measured" in found
+    assert profiled(Failing(12))[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product, takewhile
 from statistics import median
@@ -104,13 +105,13 @@ def _profile(run: Run, signature: Signature, *, settings: BatchingSettings, time
         why_not = rows_differ(probe, layout)
     if why_not is not None or isinstance(layout, str):
         alone = timer.profiles(probe, [1], lengths=[0])
-        most = None if timer.room.fits(2) else 1
-        return ModelProfile(None, alone, f"batching is off: {why_not}", most=most)
+        most = None if alone and timer.room.fits(2) else 1
+        return ModelProfile(None, alone or {0: guessed(1)}, f"batching is off: {why_not}", most=most)
     layout, padding = _with_sequences(probe, layout, settings)
     lengths = LENGTHS if layout.sequences is not None else (0,)
     profiles = timer.profiles(probe, batch_sizes(settings.max_batch_size), lengths=lengths)
     if not profiles:
-        return ModelProfile(None, {0: guessed(1)}, "batching is off: the model failed while it was measured")
+        return ModelProfile(None, {0: guessed(1)}, "batching is off: the model failed while it was measured", most=1)
     reason = _reason(profiles)
     if timer.most is not None:
         reason += f"; there is no memory to run more than {timer.most} at once"
@@ -181,7 +182,9 @@ class _Timer:
         for _ in range(_ROUNDS - 1):
             for cell, arrays in inputs.items():
                 if self.clock() + times[cell][0] < self.until:
-                    times[cell].append(self._time(probe, arrays))
+                    # Requests will be told why it fails now and then; what is known of its latency stands.
+                    with suppress(RequestError):
+                        times[cell].append(self._time(probe, arrays))
         return _tables(times, [rows for rows in sizes if rows <= (self.most or rows)], lengths=lengths)
 
     def _time(self, probe: Probe, arrays: dict[str, Array]) -> float:

@@ -24,13 +24,12 @@ _SHORT, _LONG = 5, 8
 
 
 def rows_differ(probe: Probe, layout: Layout) -> str | None:
-    """Why a row of a batch is not what it is alone; None: it is.
-
-    Raises:
-        RequestError: the model does not run on a single such row.
-    """
+    """Why a row of a batch is not what it is alone, or why that cannot be told; None: it is."""
     alone = [probe.inputs(1) for _ in range(_ROWS)]
-    expected = [probe.outputs(arrays) for arrays in alone]
+    try:
+        expected = [probe.outputs(arrays) for arrays in alone]
+    except RequestError as error:
+        return f"the model takes some made-up inputs and not others: {error}"
     try:
         together = probe.outputs(gather(alone, layout))
         answers = split(together, [1] * _ROWS)
