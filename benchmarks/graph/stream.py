@@ -73,7 +73,9 @@ class Served:
         options = unoptimized(threads)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         with arena_of(options, memory.arena):
-            self._session = engines.open_session(model, options, engines.engine_of(properties), threads=threads)
+            self._session = engines.open_session(
+                model, options, engines.engine_of(properties), threads=threads, said=properties
+            )
         signature = read_signature(self._session.get_inputs(), self._session.get_outputs())
         self._names = [output.name for output in signature.outputs]
         self._run = runner(self._session, signature, memory)

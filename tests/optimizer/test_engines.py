@@ -1,5 +1,6 @@
 """Forms of a model on the other engines that are installed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from onnx import helper
 import openclaw
 from openclaw.errors import ConfigInvalid, ModelInvalid, NotApplicable
 from openclaw.execute import engines
+from openclaw.optimizer import candidates
 from openclaw.optimizer.engines import recipes
 from openclaw.optimizer.measuring.engine import open_engine
 from openclaw.optimizer.measuring.rehearsal import rehearse
@@ -38,6 +40,19 @@ def test_the_fastest_forms_of_lower_precision_are_tried_and_none_with_operators_
     ]
     names = [one.name for one in recipes("openvino", model, forms)]
     assert names == ["exported-openvino", "fp32-passes-openvino", "fast-openvino", "middle-openvino"]
+
+
+def test_what_runs_on_an_engine_already_is_not_tried_on_it_again() -> None:
+    own = tried("fast", cnn(), "int8", 0.4)
+    there = tried("bf16-openvino", cnn(), "bf16", 0.3)
+    there.recipe = replace(there.recipe, engine="openvino")
+    assert [one.name for one in recipes("openvino", cnn(), [own, there])] == ["exported-openvino", "fast-openvino"]
+
+
+def test_only_recipes_of_the_engines_that_are_asked_for_are_tried() -> None:
+    every = candidates.all_recipes()
+    assert "bf16-openvino" in {one.name for one in candidates.wanted(every, "auto", ())}
+    assert {one.engine for one in candidates.wanted(every, "auto", (), engines=["onnxruntime"])} == {"onnxruntime"}
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_those_that_are(tmp_path: Path) -> None:
@@ -108,5 +123,6 @@ def test_a_model_that_ends_the_process_of_an_engine_does_not_end_this_one(engine
 
 @pytest.mark.parametrize("engine", PORTABLE)
 def test_a_model_of_strings_is_left_to_onnxruntime(engine: str) -> None:
-    (form,) = [one for one in openclaw.optimize(words(), engines=[engine]).report.candidates if one.engine == engine]
+    candidates = {one.name: one for one in openclaw.optimize(words(), engines=[engine]).report.candidates}
+    form = candidates[f"exported-{engine}"]
     assert (form.outcome, form.reason) == ("not applicable", "its inputs are strings, which other engines do not take")

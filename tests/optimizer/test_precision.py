@@ -1,5 +1,6 @@
 """Recipes that lower precision: what they make of small models, and what they refuse."""
 
+import dataclasses
 import io
 import logging
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.errors import NotApplicable
-from openclaw.optimizer.precision import RECIPES
+from openclaw.optimizer.precision import RECIPES, bfloat16
 from openclaw.optimizer.recipe import Judge, Made, Material
 from optimizer.small_models import (
     VNNI,
@@ -264,11 +265,38 @@ def test_types_and_range_follow_the_instruction_set(
     assert difference(model, form, feeds_of(model, seed=1)) < 1e-3
 
 
-def test_bfloat16_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(NotApplicable, match="no instructions for bfloat16"):
-        made("bf16", material(perceptron(), tmp_path))
-    with pytest.raises(NotApplicable, match="no product of bfloat16"):
-        made("bf16", material(perceptron(), tmp_path, instructions=frozenset({"bf16"})))
+BFLOAT16 = frozenset({"avx2", "avx512f", "bf16"})
+
+
+def properties_of(model: onnx.ModelProto) -> dict[str, str]:
+    return {each.key: each.value for each in model.metadata_props}
+
+
+def test_bfloat16_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bf16", "bf16-openvino"):
+        with pytest.raises(NotApplicable, match="no instructions for bfloat16"):
+            made(name, material(perceptron(), tmp_path))
+    with pytest.raises(NotApplicable, match="on ARM alone"):
+        made("bf16", material(perceptron(), tmp_path, instructions=BFLOAT16))
+    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime",))
+    with pytest.raises(NotApplicable, match=r"pip install 'openclaw\[openvino\]'"):
+        made("bf16-openvino", material(perceptron(), tmp_path, instructions=BFLOAT16))
+
+
+def test_bfloat16_is_asked_of_the_engine_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime", "openvino"))
+    on_x86 = made("bf16-openvino", material(perceptron(), tmp_path, instructions=BFLOAT16)).model
+    assert properties_of(on_x86) == {"openclaw.engine": "openvino", "openclaw.precision": "bf16"}
+    on_arm = made("bf16", material(perceptron(), tmp_path, instructions=frozenset({"neon", "bf16"}))).model
+    assert properties_of(on_arm) == {"openclaw.precision": "bf16"}
+
+
+def test_operators_of_onnxruntime_alone_do_not_go_to_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime", "openvino"))
+    exported, fused = perceptron(), perceptron()
+    fused.graph.node[0].domain = "com.microsoft"
+    given = dataclasses.replace(material(exported, tmp_path, instructions=BFLOAT16), fused=fused)
+    assert made("bf16-openvino", given).model.graph == exported.graph
 
 
 def test_names_of_recipes_are_their_own() -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import openclaw
 from openclaw.config import ModelConfig
@@ -23,10 +23,10 @@ ROWS = np.random.default_rng(5).standard_normal((3, 64)).astype(np.float32)
 HAS_WHEEL = platform.machine() == "x86_64" and platform.system() == "Linux"
 
 
-def naming(path: Path, engine: str, folder: Path) -> Path:
+def naming(path: Path, engine: str, folder: Path, **properties: str) -> Path:
     """A copy of a model that names an engine."""
     model = onnx.load(path)
-    helper.set_model_props(model, {engines.PROPERTY: engine})
+    helper.set_model_props(model, {engines.PROPERTY: engine, **properties})
     copy = folder / f"{path.stem}-{engine}.onnx"
     onnx.save(model, copy)
     return copy
@@ -43,6 +43,28 @@ def test_a_model_runs_on_the_engine_that_it_names_with_the_same_answers(models: 
     assert plain.engine == "onnxruntime"
     assert named.engine == ("openvino" if HAS_WHEEL else "onnxruntime")
     np.testing.assert_allclose(named.run({"image": ROWS})["scores"], plain.run({"image": ROWS})["scores"], rtol=1e-4)
+
+
+# What computes products in bfloat16: OpenVINO on x86-64, onnxruntime's own kernels on ARM.
+IN_BFLOAT16 = engines.multiplies_bf16() and (HAS_WHEEL or platform.machine() == "aarch64")
+
+
+def test_a_model_that_asks_for_bfloat16_gets_it_where_the_cpu_has_it_and_floats_elsewhere(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((8, 256), (256, 256)))
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [8, 256]) for name in "xy"]
+    product = helper.make_node("MatMul", ["x", "weight"], ["y"])
+    graph = helper.make_graph([product], "product", ends[:1], ends[1:], [numpy_helper.from_array(weight, "weight")])
+    path = tmp_path / "product.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+    engine = engines.OPENVINO if HAS_WHEEL else engines.OWN
+    exact = openclaw.load(naming(path, engine, tmp_path)).run({"x": x})["y"]
+    asked = naming(path, engine, tmp_path, **{engines.PRECISION: engines.BF16})
+    rounded = openclaw.load(asked).run({"x": x})["y"]
+    # 8 bits of mantissa in the factors; the sums of 256 products are about 16.
+    np.testing.assert_allclose(rounded, exact, atol=0.5)
+    assert (np.abs(rounded - exact).max() > 1e-3) == IN_BFLOAT16
 
 
 def test_a_model_that_names_an_engine_which_is_not_there_runs_on_onnxruntime_and_the_log_says_so(

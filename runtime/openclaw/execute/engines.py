@@ -3,6 +3,10 @@
 A model names the engine that it was found to be fastest on in its properties, under ``openclaw.engine``; where that is
 not installed it runs on onnxruntime's own kernels, which run every model. So a model stays one file for all machines.
 
+A model may also say, under ``openclaw.precision``, that its products of floats may be computed in bfloat16 (``bf16``).
+OpenVINO does so on x86-64, onnxruntime's own kernels on ARM, each where the CPU has the instructions; elsewhere they
+are computed in 32 bits, which is more exact.
+
 OpenVINO comes as a plugin that the installed onnxruntime loads (package onnxruntime-ep-openvino, extra
 ``openclaw[openvino]``); CUDA and TensorRT are built into onnxruntime-gpu, which takes the place of onnxruntime.
 """
@@ -18,6 +22,7 @@ from typing import Any
 
 import onnxruntime
 
+from openclaw.devices.instructions import read_instructions
 from openclaw.devices.providers import CPU_PROVIDER, CUDA_PROVIDER, OPENVINO_PROVIDER, TENSORRT_PROVIDER
 from openclaw.errors import ModelInvalid
 from openclaw.execute.plugins import plugged_in
@@ -29,6 +34,9 @@ PROPERTY = "openclaw.engine"
 OWN = "onnxruntime"
 """The engine that is always there."""
 OPENVINO = "openvino"
+PRECISION = "openclaw.precision"
+BF16 = "bf16"
+"""The value of :data:`PRECISION` and, of a CPU, the instructions that it takes."""
 
 _BUILT_IN = {
     "tensorrt": (TENSORRT_PROVIDER, CUDA_PROVIDER, CPU_PROVIDER),
@@ -69,7 +77,13 @@ def usable(engine: str, *, source: str) -> str:
 
 
 def open_session(
-    model: Path | str | bytes, options: Any, engine: str, *, threads: int, without: Sequence[str] | None = None
+    model: Path | str | bytes,
+    options: Any,
+    engine: str,
+    *,
+    threads: int,
+    said: Mapping[str, str],
+    without: Sequence[str] | None = None,
 ) -> Any:
     """A session of onnxruntime on an engine of :func:`installed`, and on no other.
 
@@ -78,13 +92,14 @@ def open_session(
         options: of the session; those of the engine are added.
         engine: what runs it.
         threads: of one inference.
+        said: the model's properties.
         without: optimizers to do without.
 
     Raises:
         ModelInvalid: the engine could not be started.
         Exception: what else onnxruntime raises.
     """
-    providers = add_to(options, engine, threads=threads)
+    providers = add_to(options, engine, threads=threads, bf16=said.get(PRECISION) == BF16 and multiplies_bf16())
     # Its fallback is to make the session anew on the CPU, and to print that on stdout.
     session = onnxruntime.InferenceSession(
         model, options, providers=providers, disabled_optimizers=without, enable_fallback=False
@@ -107,19 +122,36 @@ def not_started(session: Any, provider: str) -> str | None:
     )
 
 
-def add_to(options: Any, engine: str, *, threads: int) -> list[str] | None:
-    """The ``providers`` to make a session with; None: the options have them now."""
+@cache
+def multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for products in bfloat16."""
+    return BF16 in read_instructions()
+
+
+def add_to(options: Any, engine: str, *, threads: int, bf16: bool = False) -> list[str] | None:
+    """The ``providers`` to make a session with; None: the options have them now.
+
+    Args:
+        options: of the session, which those of the engine are added to.
+        engine: of :func:`installed`.
+        threads: of one inference.
+        bf16: whether products of floats may be computed in bfloat16, by a CPU that has it.
+    """
     if engine == OPENVINO:
-        options.add_provider_for_devices([_openvino_on_cpu()], {"load_config": _openvino_config(threads)})
+        config = _openvino_config(threads, bf16=bf16)
+        options.add_provider_for_devices([_openvino_on_cpu()], {"load_config": config})
         return None
+    if bf16:
+        # kOrtSessionOptionsMlasGemmFastMathArm64Bfloat16; on other CPUs it changes nothing.
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     return list(_BUILT_IN.get(engine, (CPU_PROVIDER,)))
 
 
-def _openvino_config(threads: int) -> str:
+def _openvino_config(threads: int, *, bf16: bool) -> str:
     """OpenVINO's properties, by device (docs.openvino.ai, CPU device: supported properties)."""
     properties = {
-        # Its default is bfloat16 where the CPU has it, which would change answers unseen.
-        "INFERENCE_PRECISION_HINT": "f32",
+        # Left to itself it takes bfloat16 where the CPU has it, which would change answers unseen.
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "INFERENCE_NUM_THREADS": str(threads),
         "NUM_STREAMS": "1",
         # Pinned threads of two servers would sit on the same cores.

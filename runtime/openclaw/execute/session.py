@@ -125,14 +125,14 @@ class Model:
         own = Memory() if elsewhere else memory or memory_of(said, source=source)
         try:
             session = _open_session(
-                path, threads, source=source, engine=engine, device=elsewhere, arena=own.arena, mapped=mapped
+                path, threads, source=source, engine=engine, said=said, device=elsewhere, arena=own.arena, mapped=mapped
             )
         except ModelInvalid as error:
             if engine == engines.OWN:
                 raise
             log.warning("%s cannot be run by %s, so onnxruntime runs it: %s", source, engine, error)
             engine = engines.OWN
-            session = _open_session(path, threads, source=source, engine=engine, arena=own.arena)
+            session = _open_session(path, threads, source=source, engine=engine, said=said, arena=own.arena)
         return cls(
             session,
             path=path,
@@ -316,6 +316,7 @@ def _open_session(
     *,
     source: str,
     engine: str,
+    said: Mapping[str, str],
     device: Assignment | None = None,
     arena: Arena | None = None,
     mapped: bool = False,
@@ -328,7 +329,7 @@ def _open_session(
             return open_on(device, path, options)
         with arena_of(options, arena if engine == engines.OWN else None):
             without = _keep_mapped(options) if mapped else None
-            session = engines.open_session(path, options, engine, threads=threads, without=without)
+            session = engines.open_session(path, options, engine, threads=threads, said=said, without=without)
         trim()
         return session
     except DeviceUnavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openclaw.errors import ConfigInvalid
+from openclaw.execute.engines import OWN
 from openclaw.graph.passes import LOSSLESS
 from openclaw.optimizer.lossless import passes_recipe
 from openclaw.optimizer.recipe import Recipe
@@ -35,8 +36,20 @@ def lossless_recipes() -> tuple[Recipe, ...]:
     return (plain, passes_recipe("fp32-passes-speculative", everything)) if speculative else (plain,)
 
 
-def wanted(recipes: Sequence[Recipe], precision: str, only: Sequence[str]) -> list[Recipe]:
-    """The recipes of a precision (those of fp32 always), or those named; raises ConfigInvalid."""
+def wanted(
+    recipes: Sequence[Recipe], precision: str, only: Sequence[str], *, engines: Sequence[str] = ()
+) -> list[Recipe]:
+    """The recipes that a user wants tried.
+
+    Args:
+        recipes: all there are.
+        precision: theirs, beside fp32; ``auto``: any.
+        only: their names; none: all.
+        engines: beside onnxruntime's own kernels; none: all.
+
+    Raises:
+        ConfigInvalid: there is no recipe of such a name.
+    """
     names = {one.name for one in recipes}
     for name in only:
         if name not in names:
@@ -44,7 +57,9 @@ def wanted(recipes: Sequence[Recipe], precision: str, only: Sequence[str]) -> li
     return [
         one
         for one in recipes
-        if (not only or one.name in only) and (precision == "auto" or one.precision in ("fp32", precision))
+        if (not only or one.name in only)
+        and (precision == "auto" or one.precision in ("fp32", precision))
+        and (not engines or one.engine in (OWN, *engines))
     ]
 
 

@@ -12,13 +12,12 @@ import onnx
 from openclaw.errors import ConfigInvalid
 from openclaw.execute.engines import OWN, PROPERTY, installed
 from openclaw.optimizer.measuring.trial import Trial
+from openclaw.optimizer.model.contents import portable
 from openclaw.optimizer.model.properties import with_properties
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 LOWER_FORMS = 2
 """Forms of lower precision that are tried on each of the other engines: those that were the fastest on onnxruntime."""
-
-_ONNX = frozenset(("", "ai.onnx"))
 
 
 def chosen(asked: Sequence[str], *, precision: str) -> tuple[str, ...]:
@@ -46,7 +45,8 @@ def recipes(engine: str, exported: onnx.ModelProto, trials: Sequence[Trial]) -> 
     What uses onnxruntime's own operators is left out: the engine would have to hand these back.
     """
     yield _on(engine, Recipe("exported", "fp32", lambda material, judge: Made(exported)), Made(exported))
-    tried = [(one, one.made) for one in trials if one.made is not None and _portable(one.made.model)]
+    own = [one for one in trials if one.recipe.engine == OWN]
+    tried = [(one, one.made) for one in own if one.made is not None and portable(one.made.model)]
     lower = [
         (one, made)
         for one, made in tried
@@ -62,7 +62,3 @@ def _on(engine: str, recipe: Recipe, made: Made) -> Recipe:
         return Made(with_properties(made.model, {PROPERTY: engine}), made.notes)
 
     return Recipe(f"{recipe.name}-{engine}", recipe.precision, make, engine=engine)
-
-
-def _portable(model: onnx.ModelProto) -> bool:
-    return all(node.domain in _ONNX for node in model.graph.node) and not model.functions

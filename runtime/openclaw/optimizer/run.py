@@ -66,7 +66,8 @@ class Run:
         reason = self._source.untouched or next(sources.untouchable(self._source.model), None) or self._breaks()
         if reason is not None:
             return self._untouched(reason)
-        recipes = candidates.wanted(candidates.all_recipes(), self._options.precision, self._options.only)
+        options = self._options
+        recipes = candidates.wanted(candidates.all_recipes(), options.precision, options.only, engines=options.engines)
         prepared = self._prepared(Engine(session))
         if isinstance(prepared, str):
             return self._untouched(prepared)

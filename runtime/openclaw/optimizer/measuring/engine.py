@@ -83,8 +83,9 @@ def open_session(
     options = session_options(threads, spinning=True, log_severity=4, profile=profile)
     try:
         given = str(model) if isinstance(model, Path) else model.SerializeToString()
+        said = _properties(model)
         with arena_of(options, arena):
-            return engines.open_session(given, options, engines.engine_of(_properties(model)), threads=threads)
+            return engines.open_session(given, options, engines.engine_of(said), threads=threads, said=said)
     except Exception as error:
         # As above: anything may come out of a parser, an allocator or a kernel's constructor.
         raise ModelInvalid(f"onnxruntime {onnxruntime.__version__} cannot run it: {brief(error)}") from error

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import onnx
 
+_ONNX = frozenset(("", "ai.onnx"))
+
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Initializers, and tensors in attributes."""
@@ -49,3 +51,8 @@ def count_computing(graph: onnx.GraphProto) -> int:
     """As :func:`count_nodes`, without constants, which exporters write as nodes or as weights."""
     own = sum(node.op_type != "Constant" for node in graph.node)
     return own + sum(count_computing(inner) for node in graph.node for inner in nested(node))
+
+
+def portable(model: onnx.ModelProto) -> bool:
+    """Whether it uses ONNX's operators alone: another engine would have to hand onnxruntime's own ones back."""
+    return all(node.domain in _ONNX for node in model.graph.node) and not model.functions
