@@ -166,7 +166,7 @@ def test_the_metric_of_the_user_decides(recipes: Callable[..., None], tmp_path: 
         return float(np.mean(np.sign(reference["y"]) == np.sign(candidate["y"])))
 
     recipes(recipe("negated", off_by(-1.0), "int8"), recipe("scaled", off_by(3.0), "int8"))
-    result = optimize(
+    result = alone(
         models.wasteful(), calibration=rows(tmp_path), shapes=SLOW, metric=signs, accuracy_budget="metric>=0.99"
     )
     assert result.report.kept == "scaled"
@@ -282,9 +282,9 @@ def test_a_target_that_the_default_meets_is_met_without_losing_accuracy(
 ) -> None:
     recipes(recipe("rough", off_by(1.001), "int8"))
     data = rows(tmp_path)
-    easy = optimize(models.wasteful(), calibration=data, shapes=SLOW, target_latency=10.0)
+    easy = alone(models.wasteful(), calibration=data, shapes=SLOW, target_latency=10.0)
     assert easy.report.kept is None
-    hard = optimize(models.wasteful(), calibration=data, shapes=SLOW, target_latency=1e-9)
+    hard = alone(models.wasteful(), calibration=data, shapes=SLOW, target_latency=1e-9)
     assert hard.report.kept == "rough"
     assert "is missed" in hard.report.verdict
 
