@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, event, given, settings
 import openclaw
 from graph.oracle import NoEngineRuns, assert_same_answers, run_plainly
 from graph.random_graphs import Example, graphs
+from openclaw.errors import ModelInvalid
 from openclaw.optimizer.measuring import timing
+from openclaw.optimizer.measuring.engine import open_engine
 
 EXAMPLES = max(25, int(os.environ.get("GRAPHS", "0")) // 20)
 
@@ -51,15 +53,21 @@ def samples(example: Example) -> dict[str, np.ndarray] | None:
 @given(example=graphs())
 def test_optimizing_a_random_graph_ends_with_a_sound_model(example: Example) -> None:
     run_plainly(example.model, example.feeds[0])
-    result = openclaw.optimize(
-        example.model,
-        precision="auto",
-        calibration=samples(example),
-        accuracy_budget="cosine>=0",
-        threads=1,
-        engines=["onnxruntime"],
-        memory="default",
-    )
+    try:
+        result = openclaw.optimize(
+            example.model,
+            precision="auto",
+            calibration=samples(example),
+            accuracy_budget="cosine>=0",
+            threads=1,
+            engines=["onnxruntime"],
+            memory="default",
+        )
+    except ModelInvalid:
+        # Fusions of onnxruntime's own break some graphs: what it cannot serve there are no answers to hold a form to.
+        with pytest.raises(ModelInvalid):
+            open_engine(example.model, 1)
+        return
     onnx.checker.check_model(result.model, full_check=True)
     assert result.report.untouched is None, result.report.untouched
     event(f"kept: {result.report.kept}")
