@@ -251,6 +251,18 @@ def test_what_processes_have_taken_is_told_to_the_others_and_forgotten_with_them
     assert two.free == 1000
 
 
+def test_what_one_process_says_of_a_run_that_does_not_end_every_other_says_at_once() -> None:
+    counters = SharedCounters(slots=2)
+    first, second = (Telemetry(counters, slot=slot) for slot in range(2))
+    first.watch(lambda: 5.0)
+    assert second.stalled() < 1.0  # nobody was asked yet, and nothing published
+    assert first.stalled() == pytest.approx(5.0)
+    assert second.stalled() == pytest.approx(5.0)
+    first.watch(lambda: 0.0)
+    assert first.stalled() < 1.0
+    assert second.stalled() < 1.0
+
+
 def test_a_full_slot_serves_on_and_keeps_what_it_has(caplog: pytest.LogCaptureFixture) -> None:
     counters = SharedCounters(cells=9000)
     metrics = ServingMetrics(counters)

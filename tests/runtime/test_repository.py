@@ -174,6 +174,15 @@ async def test_statistics_count_what_was_asked(controlled: Any) -> None:
     assert await get(client, "/v2/models/stats") == (200, document)
 
 
+async def lively(url: str) -> bool:
+    """Whether any worker says that it is live, by a connection each: the kernel chooses the worker of each."""
+    for _ in range(8):
+        async with aiohttp.ClientSession(url) as client:
+            if await get(client, "/v2/health/live") == (200, {"live": True}):
+                return True
+    return False
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_run_that_never_ends_fails_the_liveness_probe_whichever_worker_is_asked(
     start_server: Callable[..., Any], models: Any, tmp_path: Path, workers: int
@@ -192,12 +201,8 @@ async def test_a_run_that_never_ends_fails_the_liveness_probe_whichever_worker_i
         body = io.BytesIO(header + bytes(size))
         stuck = asyncio.ensure_future(client.post("/v2/models/slow/infer", data=body, headers=headers))
         async with asyncio.timeout(20):
-            while (await get(client, "/v2/health/live"))[0] != 503:  # noqa: ASYNC110 - another process's
+            while await lively(server.url):  # noqa: ASYNC110 - another process's
                 await asyncio.sleep(0.05)
-        # A connection each: the kernel chooses the worker when it is opened.
-        for _ in range(8):
-            async with aiohttp.ClientSession(server.url) as another:
-                assert await get(another, "/v2/health/live") == (503, {"live": False})
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)
     assert await asyncio.to_thread(server.stop) == 0

@@ -60,7 +60,8 @@ class Telemetry:
 
         Whoever is asked: a probe reaches any of the processes, and seldom the one that is stuck.
         """
-        return max(self._longest_run(), self._counters.stalled(time.monotonic()))
+        # Published first: else another process, asked next, would still say that all is well.
+        return max(self._beat(), self._counters.stalled(time.monotonic()))
 
     def start(self) -> None:
         """Publishes from now on, on the running event loop."""
@@ -91,7 +92,11 @@ class Telemetry:
         return self._exposition.render(accept)
 
     def _publish(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = time.monotonic()
-        self.metrics.beat(now, since=now - self._longest_run())
+        self._beat()
         self.metrics.publish()
         self._timer = loop.call_later(PUBLISH_SECONDS, self._publish, loop)
+
+    def _beat(self) -> float:
+        now, longest = time.monotonic(), self._longest_run()
+        self.metrics.beat(now, since=now - longest)
+        return longest
