@@ -99,7 +99,7 @@ def open_session(
         ModelInvalid: the engine could not be started.
         Exception: what else onnxruntime raises.
     """
-    providers = add_to(options, engine, threads=threads, bf16=said.get(PRECISION) == BF16 and multiplies_bf16())
+    providers = _add_to(options, engine, threads=threads, bf16=said.get(PRECISION) == BF16 and multiplies_bf16())
     # Its fallback is to make the session anew on the CPU, and to print that on stdout.
     session = onnxruntime.InferenceSession(
         model, options, providers=providers, disabled_optimizers=without, enable_fallback=False
@@ -128,7 +128,7 @@ def multiplies_bf16() -> bool:
     return BF16 in read_instructions()
 
 
-def add_to(options: Any, engine: str, *, threads: int, bf16: bool = False) -> list[str] | None:
+def _add_to(options: Any, engine: str, *, threads: int, bf16: bool) -> list[str] | None:
     """The ``providers`` to make a session with; None: the options have them now.
 
     Args:
