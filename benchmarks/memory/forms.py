@@ -16,7 +16,7 @@ from benchmarks.graph.session import ANY, data, written
 from benchmarks.memory.records import Lowered
 
 from openclaw.memory.properties import ARENA, ROWS
-from openclaw.optimizer.memory.choosing import choose
+from openclaw.optimizer.memory.choosing import Chooser
 from openclaw.optimizer.model.properties import with_properties
 from openclaw.optimizer.optimize import optimize
 from openclaw.optimizer.results.report import Report
@@ -59,7 +59,8 @@ class Forms:
     def _held(self, name: str, model: onnx.ModelProto, feed: Feed, *, asked: str, seconds: float) -> Choice:
         path = self.folder / f"{name}.onnx"
         onnx.save(model, path)
-        found = choose(model, path, [feed], threads=self.threads, asked=asked, ends=time.perf_counter() + seconds)
+        ends = time.perf_counter() + seconds
+        found = Chooser(model, path, [feed], threads=self.threads, asked=asked, ends=ends).chosen()
         onnx.save(with_properties(model, found.memory.properties(), without=(ARENA, ROWS)), path)
         return path, found.report.kept
 

@@ -18,7 +18,7 @@ from openclaw.optimizer import candidates
 from openclaw.optimizer.measuring.selection import NOT_SLOWER
 from openclaw.optimizer.memory import choosing
 from openclaw.optimizer.memory.applying import allowance
-from openclaw.optimizer.memory.choosing import Chosen, choose
+from openclaw.optimizer.memory.choosing import Chooser, Chosen
 from openclaw.optimizer.memory.comparing import LOOKS, stays
 from openclaw.optimizer.results.report import Candidate, Comparison, Report
 from openclaw.optimizer.surroundings import read_machine
@@ -88,7 +88,7 @@ def chosen(folder: Path, allowed: float) -> Chosen:
     onnx.save(chain(), path)
     feed = {"x": np.random.default_rng(0).standard_normal((16, 3, SIDE, SIDE)).astype(np.float32)}
     ends = time.perf_counter() + 60
-    return choose(chain(), path, [feed], threads=1, asked="auto", ends=ends, allowed=allowed)
+    return Chooser(chain(), path, [feed], threads=1, asked="auto", ends=ends, allowed=allowed).chosen()
 
 
 @pytest.mark.usefixtures("quick")

@@ -24,7 +24,7 @@ from openclaw.optimizer.measuring.engine import Answer, open_engine
 from openclaw.optimizer.measuring.feeds import Inputs
 from openclaw.optimizer.memory import choosing
 from openclaw.optimizer.memory.cases import cases, fewer_rows, first_rows
-from openclaw.optimizer.memory.choosing import Chosen, choose
+from openclaw.optimizer.memory.choosing import Chooser, Chosen
 from openclaw.optimizer.optimize import optimize
 from optimizer import models
 
@@ -72,7 +72,7 @@ def chosen(
     path = folder / "model.onnx"
     onnx.save(model, path)
     ends = time.perf_counter() + seconds
-    return choose(model, path, [frames(batch) for batch in batches], threads=1, asked=asked, ends=ends)
+    return Chooser(model, path, [frames(batch) for batch in batches], threads=1, asked=asked, ends=ends).chosen()
 
 
 def test_the_least_is_one_row_at_a_time(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_model_that_needs_little_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     feed = {"x": np.ones((4, 256), np.float32)}
-    found = choose(model, path, [feed], threads=1, asked="least", ends=math.inf)
+    found = Chooser(model, path, [feed], threads=1, asked="least", ends=math.inf).chosen()
     assert found.memory == Memory()
     assert found.report.default_held_bytes[0] <= WORTH_WHILE
     assert found.report.ways == []

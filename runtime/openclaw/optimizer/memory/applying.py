@@ -17,7 +17,7 @@ from openclaw.optimizer.measuring.feeds import Inputs
 from openclaw.optimizer.measuring.selection import NOT_SLOWER
 from openclaw.optimizer.measuring.trial import form_of
 from openclaw.optimizer.memory.cases import cases, size
-from openclaw.optimizer.memory.choosing import Chosen, choose
+from openclaw.optimizer.memory.choosing import Chooser, Chosen
 from openclaw.optimizer.memory.holding import held
 from openclaw.optimizer.model.properties import with_properties
 from openclaw.optimizer.options import Options
@@ -71,7 +71,7 @@ def _chosen(
             held=held(path, largest, Memory(), threads=threads).held,
             grant=read_grant(),
         )
-        return choose(
+        chooser = Chooser(
             result.model,
             path,
             measured,
@@ -81,6 +81,7 @@ def _chosen(
             seed=options.seed,
             allowed=allowance(result.report),
         )
+        return chooser.chosen()
 
 
 def allowance(report: Report) -> float:

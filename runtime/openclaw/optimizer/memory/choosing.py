@@ -61,18 +61,8 @@ class _Timed:
     stays: bool
 
 
-def choose(
-    model: onnx.ModelProto,
-    path: Path,
-    cases: Sequence[Feed],
-    *,
-    threads: int,
-    asked: str,
-    ends: float,
-    seed: int = 0,
-    allowed: float = SLOWER,
-) -> Chosen:
-    """Measures the ways to hold a model's activations.
+class Chooser:
+    """Measures the ways to hold a model's activations, once.
 
     Args:
         model: to plan.
@@ -87,10 +77,7 @@ def choose(
     Raises:
         ModelInvalid, InferenceFailed: the model does not run with onnxruntime's own arena, or tells nothing of it.
     """
-    return _Choice(model, path, cases, threads=threads, asked=asked, ends=ends, seed=seed, allowed=allowed).chosen()
 
-
-class _Choice:
     def __init__(
         self,
         model: onnx.ModelProto,
@@ -100,8 +87,8 @@ class _Choice:
         threads: int,
         asked: str,
         ends: float,
-        seed: int,
-        allowed: float,
+        seed: int = 0,
+        allowed: float = SLOWER,
     ) -> None:
         self._plans, self._path, self._cases = Plans(model, name=path.name), path, cases
         self._threads, self._asked, self._ends, self._seed = threads, asked, ends, seed
