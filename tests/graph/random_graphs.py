@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from graph import random_steps as steps
@@ -21,6 +22,9 @@ from graph.random_steps import Choices, Shape, Sketch, Step
 OPSETS = (11, 13, 14, 15, 17, 18, 20, 21)
 MAX_STEPS = 10
 MAX_ELEMENTS = 3000
+
+ROUNDING = 1e-6
+"""Values on the way are near 1, where one rounding is 6e-8; an output can be what is left when they cancel."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,6 +112,16 @@ def graphs(draw: Callable[[st.SearchStrategy], object]) -> Example:
         for size in sizes
     )
     return Example(model, feeds)
+
+
+def examples(number: int) -> settings:
+    """Has a test try so many graphs, the same ones whenever its code is the same."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
+    )
 
 
 def _is_fixed(model: onnx.ModelProto) -> bool:

@@ -5,28 +5,20 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graph.oracle import NoEngineRuns, assert_same_answers, assert_served_the_same, optimized
-from graph.random_graphs import Example, graphs
+from graph.random_graphs import ROUNDING, Example, examples, graphs
 from openclaw.graph import passes
 
 GRAPHS = int(os.environ.get("GRAPHS", "150"))
-
-ROUNDING = 1e-6
-"""Values on the way are near 1, where one rounding is 6e-8; an output can be what is left when they cancel."""
 
 ALL = tuple(one.name for one in (*passes.LOSSLESS, *passes.FINAL))
 
 
 @pytest.mark.timeout(1800)
-@settings(
-    max_examples=GRAPHS,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
-)
+@examples(GRAPHS)
 @given(example=graphs(), everything=st.booleans())
 def test_a_random_graph_answers_as_before(example: Example, everything: bool):
     after, _ = optimized(example.model, only=ALL if everything else None)

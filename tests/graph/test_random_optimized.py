@@ -9,19 +9,16 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 
 import openclaw
 from graph.oracle import NoEngineRuns, assert_same_answers, run_plainly
-from graph.random_graphs import Example, graphs
+from graph.random_graphs import ROUNDING, Example, examples, graphs
 from openclaw.errors import ModelInvalid
 from openclaw.optimizer.measuring import timing
 from openclaw.optimizer.measuring.engine import open_engine
 
 EXAMPLES = max(25, int(os.environ.get("GRAPHS", "0")) // 20)
-
-ROUNDING = 1e-6
-"""As in ``test_random_graphs``."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,12 +41,7 @@ def samples(example: Example) -> dict[str, np.ndarray] | None:
 
 
 @pytest.mark.timeout(1800)
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
-)
+@examples(EXAMPLES)
 @given(example=graphs())
 def test_optimizing_a_random_graph_ends_with_a_sound_model(example: Example) -> None:
     run_plainly(example.model, example.feeds[0])
