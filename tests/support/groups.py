@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-_PARENTS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+from openclaw.devices.cpu import parse_membership
 
 
 @contextmanager
 def inside(group: Path) -> Iterator[None]:
-    """Has this process be in the group for as long: a child begins in its parent's."""
-    before = _home()
+    """Has this process be in the group for as long: a child begins in its parent's.
+
+    Args:
+        group: of memory, directly in the folder where groups of its kind are mounted.
+    """
+    before = group.parent / _home()
     (group / "cgroup.procs").write_text(str(os.getpid()))
     try:
         yield
@@ -21,11 +25,7 @@ def inside(group: Path) -> Iterator[None]:
         (before / "cgroup.procs").write_text(str(os.getpid()))
 
 
-def _home() -> Path:
-    """The group that this process is in."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        for parent in _PARENTS:
-            if controllers in ("memory", "") and (parent / "cgroup.procs").exists():
-                return parent / group.lstrip("/")
-    raise AssertionError("no group")
+def _home() -> PurePosixPath:
+    """The group of memory that this process is in, below where such groups are mounted."""
+    groups = parse_membership(Path("/proc/self/cgroup").read_text())
+    return (groups.get("memory") or groups[""]).relative_to("/")
