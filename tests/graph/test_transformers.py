@@ -15,9 +15,11 @@ LENGTH, WIDTH, HEADS = 5, 16, 4
 SIZE = WIDTH // HEADS
 
 
-def assert_same(model: onnx.ModelProto, feeds: Sequence[Feed]) -> tuple[list[str], Mapping[str, int]]:
+def assert_same(
+    model: onnx.ModelProto, feeds: Sequence[Feed], *, only: Sequence[str] | None = None
+) -> tuple[list[str], Mapping[str, int]]:
     """Optimizes, holds the answers to the reference implementation's on the original; the operators and the counts."""
-    after, counts = optimized(model)
+    after, counts = optimized(model, only=only)
     for feed in feeds:
         found = run_plainly(after, feed)
         for name, wanted, got in zip(
@@ -215,13 +217,19 @@ def test_normalization_over_another_axis_or_with_a_wider_scale_stays() -> None:
     assert "LayerNormalization" not in found
 
 
+SKIP = ("layer-norm", "skip-layer-norm", "dead-code")
+
+
 def test_a_sum_with_a_bias_is_normalized_at_once_and_handed_on() -> None:
     draw = Drawing()
     x, y = draw.input("x", ["N", "S", WIDTH]), draw.input("y", ["N", "S", WIDTH])
     total = draw.add("Add", draw.add("Add", x, draw.weight(WIDTH)), y)
     result = draw.add("Add", normalized(draw, total, WIDTH), total)
-    found, _ = assert_same(draw.model(result), [{"x": random(2, 3, WIDTH), "y": random(2, 3, WIDTH, scale=2.0)}])
+    feeds = [{"x": random(2, 3, WIDTH), "y": random(2, 3, WIDTH, scale=2.0)}]
+    found, _ = assert_same(draw.model(result), feeds, only=SKIP)
     assert found == ["SkipLayerNormalization", "Add"]
+    # Only where it is asked for: the one operator is slower.
+    assert "SkipLayerNormalization" not in assert_same(draw.model(result), feeds)[0]
 
 
 @pytest.mark.parametrize("sizes", [[1, "S", WIDTH], ["S", WIDTH]])
@@ -236,7 +244,7 @@ def test_positions_that_are_added_to_the_whole_batch_are_normalized_with_it(size
         {"x": random(batch, length, WIDTH), "places": random(*[1] * (len(sizes) - 2), length, WIDTH)}
         for batch, length in shapes
     ]
-    found, _ = assert_same(model, feeds)
+    found, _ = assert_same(model, feeds, only=SKIP)
     assert found == ["SkipLayerNormalization", "Add"]
 
 
@@ -246,6 +254,7 @@ def test_a_sum_that_widens_one_of_its_terms_is_not_taken_in() -> None:
     found, _ = assert_same(
         draw.model(normalized(draw, draw.add("Add", x, y), WIDTH)),
         [{"x": random(2, 3, WIDTH), "y": random(2, 1, WIDTH)}],
+        only=SKIP,
     )
     assert found == ["Add", "LayerNormalization"]
 

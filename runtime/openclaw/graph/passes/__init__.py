@@ -34,7 +34,9 @@ from openclaw.graph.passes.matmul_bias import MatMulBias
 from openclaw.graph.passes.matmul_chain import MatMulChain
 from openclaw.graph.passes.matmul_siblings import MatMulSiblings
 from openclaw.graph.passes.no_operation import NoOperation
+from openclaw.graph.passes.normalized_difference import NormalizedDifference
 from openclaw.graph.passes.quick_gelu import QuickGelu
+from openclaw.graph.passes.residual_bias import ResidualBias
 from openclaw.graph.passes.running import PassFailed, chosen, run
 from openclaw.graph.passes.shape_arithmetic import ShapeArithmetic
 from openclaw.graph.passes.skip_layer_norm import SkipLayerNorm
@@ -90,8 +92,10 @@ FINAL: tuple[GraphPass, ...] = (
     ConvActivation(),
     QuickGelu(),
     AxisSize(),
+    ResidualBias(),
+    NormalizedDifference(),
 )
-"""What is joined in the saved file alone: what onnxruntime joins at every load, and what others look for apart."""
+"""What is done in the saved file alone: what onnxruntime joins at every load, and what others look for apart."""
 
 
 def apply(
