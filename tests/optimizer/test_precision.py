@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.errors import NotApplicable
-from openclaw.optimizer.precision import RECIPES, bfloat16
+from openclaw.optimizer.model.contents import portable
+from openclaw.optimizer.precision import RECIPES, elsewhere
 from openclaw.optimizer.recipe import Judge, Made, Material
 from optimizer.small_models import (
     VNNI,
@@ -118,6 +119,72 @@ def test_a_transformer_layer_is_lowered_whole(name: str, tmp_path: Path) -> None
     assert form.ByteSize() < 0.34 * model.ByteSize()
 
 
+PAIRED = ("int8-matrices-openvino", "int8-matrices-smooth-openvino")
+
+
+@pytest.fixture
+def with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if OpenVINO were installed; what is made for it every engine runs."""
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime", "openvino"))
+
+
+@pytest.mark.usefixtures("with_openvino")
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", PAIRED)
+def test_products_for_openvino_stand_between_pairs_that_every_engine_knows(
+    name: str, signed: bool, tmp_path: Path
+) -> None:
+    model = perceptron()
+    given = material(model, tmp_path, instructions=frozenset({"neon", "dotprod"}) if signed else VNNI)
+    if "smooth" in name:
+        # One column stands out, or smoothing would not pay.
+        given = dataclasses.replace(given, calibration=[{"x": feed["x"] * outlying()} for feed in given.calibration])
+    form = made(name, given).model
+    kinds = operators(form)
+    assert portable(form)
+    assert kinds.count("QuantizeLinear") == kinds.count("MatMul") == 2
+    assert kinds.count("DequantizeLinear") == 4
+    assert ("Mul" in kinds) == ("smooth" in name)
+    assert properties_of(form) == {"openclaw.engine": "openvino"}
+    assert difference(model, form, given.calibration) < 1e-3
+    assert form.ByteSize() < 0.5 * model.ByteSize()
+
+
+def outlying() -> np.ndarray:
+    scale = np.ones(64, np.float32)
+    scale[5] = 200
+    return scale
+
+
+@pytest.mark.usefixtures("with_openvino")
+def test_layers_for_openvino_go_back_to_float_until_the_budget_holds(tmp_path: Path) -> None:
+    given = material(perceptron(), tmp_path)
+    whole = difference(given.exported, made(PAIRED[0], given).model, given.calibration)
+    form = made(PAIRED[0], material(perceptron(), tmp_path), strict(given, allowed=whole * 0.9))
+    assert len(form.notes["float layers"]) == 1
+    assert properties_of(form.model) == {"openclaw.engine": "openvino"}
+
+
+def test_what_openvino_does_not_know_or_is_not_there_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime",))
+    with pytest.raises(NotApplicable, match=r"pip install 'openclaw\[openvino\]'"):
+        made(PAIRED[0], material(perceptron(), tmp_path))
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime", "openvino"))
+    with pytest.raises(NotApplicable, match="has operators of onnxruntime's own"):
+        made(PAIRED[0], material(transformer(), tmp_path))
+
+
+def test_recipes_of_one_optimization_share_what_they_observed(tmp_path: Path) -> None:
+    given = material(perceptron(), tmp_path)
+    assert not given.shared
+    first = made("int8-matrices", given).model
+    kept = dict(given.shared)
+    assert made("int8-matrices", given).model == first
+    assert given.shared.keys() == kept.keys()
+
+
 def test_parts_of_a_fused_transformer_stay_apart_where_shapes_are_known(tmp_path: Path) -> None:
     import onnxruntime
 
@@ -130,6 +197,26 @@ def test_parts_of_a_fused_transformer_stay_apart_where_shapes_are_known(tmp_path
     options.log_severity_level = 3
     onnxruntime.InferenceSession(form.SerializeToString(), options, providers=["CPUExecutionProvider"])
     assert "SkipLayerNormalization" not in operators(onnx.load(tmp_path / "loaded.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "lowered"), [([1], True), ([0, 1], True), ([-2], True), (None, True), ([2], False), ([1, -1], False)]
+)
+def test_a_table_of_which_whole_rows_are_sliced_has_8_bits(
+    axes: list[int] | None, lowered: bool, tmp_path: Path
+) -> None:
+    draw = Drawing()
+    places = draw.weight(1, 1024, 64, gain=10)
+    bounds = [draw.constant(np.full(len(axes or [0]), number)) for number in (0, 64)]
+    rows = draw.node("Slice", places, *bounds, *([draw.constant(np.array(axes))] if axes else []))
+    first = draw.node("Slice", rows, *(draw.constant(np.array([number])) for number in (0, 12, 1)))
+    x = draw.node("Add", draw.node("MatMul", "x", draw.weight(64, 64)), first)
+    draw.node("Identity", x, output="y")
+    model = draw.model({"x": ["N", 12, 64]})
+    form = made("int8-matrices", material(model, tmp_path)).model
+    kinds = {tensor.data_type for tensor in form.graph.initializer if list(tensor.dims) == [1, 1024, 64]}
+    assert kinds == {TensorProto.INT8 if lowered else TensorProto.FLOAT}
+    assert difference(model, form, feeds_of(model, seed=1)) < 1e-3
 
 
 def test_smoothing_loses_less_where_a_column_stands_out(tmp_path: Path) -> None:
@@ -278,13 +365,13 @@ def test_bfloat16_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest
             made(name, material(perceptron(), tmp_path))
     with pytest.raises(NotApplicable, match="on ARM alone"):
         made("bf16", material(perceptron(), tmp_path, instructions=BFLOAT16))
-    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime",))
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime",))
     with pytest.raises(NotApplicable, match=r"pip install 'openclaw\[openvino\]'"):
         made("bf16-openvino", material(perceptron(), tmp_path, instructions=BFLOAT16))
 
 
 def test_bfloat16_is_asked_of_the_engine_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime", "openvino"))
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime", "openvino"))
     on_x86 = made("bf16-openvino", material(perceptron(), tmp_path, instructions=BFLOAT16)).model
     assert properties_of(on_x86) == {"openclaw.engine": "openvino", "openclaw.precision": "bf16"}
     on_arm = made("bf16", material(perceptron(), tmp_path, instructions=frozenset({"neon", "bf16"}))).model
@@ -292,7 +379,7 @@ def test_bfloat16_is_asked_of_the_engine_that_has_it(tmp_path: Path, monkeypatch
 
 
 def test_operators_of_onnxruntime_alone_do_not_go_to_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bfloat16, "installed", lambda: ("onnxruntime", "openvino"))
+    monkeypatch.setattr(elsewhere, "installed", lambda: ("onnxruntime", "openvino"))
     exported, fused = perceptron(), perceptron()
     fused.graph.node[0].domain = "com.microsoft"
     given = dataclasses.replace(material(exported, tmp_path, instructions=BFLOAT16), fused=fused)

@@ -9,9 +9,10 @@ AMX) that is OpenVINO. On ARM it is onnxruntime's own kernels for matrix product
 from __future__ import annotations
 
 from openclaw.errors import NotApplicable
-from openclaw.execute.engines import BF16, OPENVINO, OWN, PRECISION, PROPERTY, installed
+from openclaw.execute.engines import BF16, OPENVINO, OWN, PRECISION, PROPERTY
 from openclaw.optimizer.model.contents import portable
 from openclaw.optimizer.model.properties import with_properties
+from openclaw.optimizer.precision.elsewhere import need
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 
@@ -25,8 +26,7 @@ def _on_own_kernels(material: Material, _judge: Judge) -> Made:
 
 def _on_openvino(material: Material, _judge: Judge) -> Made:
     _need(material)
-    if OPENVINO not in installed():
-        raise NotApplicable(f"it runs on {OPENVINO}, which is not installed: pip install 'openclaw[openvino]'")
+    need(OPENVINO)
     model = material.fused if portable(material.fused) else material.exported
     return Made(with_properties(model, {PROPERTY: OPENVINO, PRECISION: BF16}))
 

@@ -13,12 +13,10 @@ not look for a ``Sub``, so the product is negated instead, which is exact.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from openclaw.graph.passes.editing import Editor
 from openclaw.graph.passes.values import constant, input_of
-from openclaw.optimizer.precision.embedding import SMALLEST
 from openclaw.optimizer.precision.layers import MICROSOFT
 
 LAYER_NORMALIZATION_SINCE = 17
@@ -82,8 +80,12 @@ def _gelu(editor: Editor, node: ir.Node) -> int:
 
 def _embedding(editor: Editor, node: ir.Node) -> int:
     ids, segments, words, positions, kinds, gamma, beta, mask, places = (input_of(node, index) for index in range(9))
-    table = constant(positions)
-    if mask is not None or places is not None or any(_used(output) for output in node.outputs[1:]) or table is None:
+    if (
+        mask is not None
+        or places is not None
+        or any(_used(output) for output in node.outputs[1:])
+        or constant(positions) is None
+    ):
         return 0
     new: list[ir.Node] = []
 
@@ -98,20 +100,11 @@ def _embedding(editor: Editor, node: ir.Node) -> int:
     if kinds is not None and segments is not None:
         total = step("Add", total, step("Gather", kinds, segments))
     length = step("Slice", step("Shape", ids), whole(1), whole(2))
-    if _halves(table):
-        # 16 bits hold a table of positions well enough; only a few of its rows are read and widened.
-        half = editor.constant(np.asarray(table, np.float16), f"{node.name}/positions", near=node)
-        rows = step("Cast", step("Slice", half, whole(0), length, whole(0)), to=int(ir.DataType.FLOAT))
-    else:
-        rows = step("Slice", positions, whole(0), length, whole(0))
+    rows = step("Slice", positions, whole(0), length, whole(0))
     total = step("Add", total, rows)
     new.append(_normalization(editor, node, [total, gamma, beta]))
     editor.replace([node], new, results={node.outputs[0]: new[-1].outputs[0]})
     return 1
-
-
-def _halves(table: npt.NDArray[np.generic]) -> bool:
-    return table.size >= SMALLEST and bool(np.abs(np.asarray(table, np.float64)).max() < np.finfo(np.float16).max)
 
 
 def subtract(editor: Editor) -> int:

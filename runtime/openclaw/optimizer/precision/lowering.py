@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Rounded:
+class Rounded:
     """A group's input in 8 bits."""
 
     q: ir.Value
@@ -39,7 +39,6 @@ class Lowering:
     def __init__(self, editor: Editor, kind: Kind) -> None:
         self._editor = editor
         self._kind = kind
-        editor.model.opset_imports.setdefault(MICROSOFT, 1)
 
     def static(self, group: Group, choice: Choice, corrections: Floats | None = None) -> None:
         """Lowers ``group`` with a scale that was chosen beforehand.
@@ -54,8 +53,8 @@ class Lowering:
         for index, layer in enumerate(group.layers):
             width = layer.weight.shape[1]
             off = None if corrections is None else corrections[start : start + width]
-            product = self._product(layer, rounded, off)
-            self._put(layer, [*(nodes if index == 0 else ()), product])
+            products = self._product(layer, rounded, off)
+            self._put(layer, [*(nodes if index == 0 else ()), *products])
             start += width
 
     def dynamic(self, group: Group) -> None:
@@ -65,11 +64,11 @@ class Lowering:
             return
         first = group.layers[0].nodes[0]
         node = self._editor.node("DynamicQuantizeLinear", [group.x], like=first, outputs=3, beside=True)
-        rounded = _Rounded(node.outputs[0], node.outputs[1], node.outputs[2])
+        rounded = Rounded(node.outputs[0], node.outputs[1], node.outputs[2])
         for index, layer in enumerate(group.layers):
-            self._put(layer, [*([node] if index == 0 else ()), self._product(layer, rounded, None)])
+            self._put(layer, [*([node] if index == 0 else ()), *self._product(layer, rounded, None)])
 
-    def _rounded(self, group: Group, choice: Choice) -> tuple[_Rounded, list[ir.Node]]:
+    def _rounded(self, group: Group, choice: Choice) -> tuple[Rounded, list[ir.Node]]:
         like = group.layers[0].nodes[0]
         x, nodes = group.x, []
         if choice.smooth is not None:
@@ -80,16 +79,17 @@ class Lowering:
         kind = np.int8 if self._kind.signed_activations else np.uint8
         zero = self._editor.constant(np.asarray(choice.zero, kind), f"{group.name}/zero", near=like)
         nodes.append(self._editor.node("QuantizeLinear", [x, scale, zero], like=like, beside=True))
-        return _Rounded(nodes[-1].outputs[0], scale, zero, choice.smooth), nodes
+        return Rounded(nodes[-1].outputs[0], scale, zero, choice.smooth), nodes
 
-    def _product(self, layer: Layer, rounded: _Rounded, off: Floats | None) -> ir.Node:
+    def _product(self, layer: Layer, rounded: Rounded, off: Floats | None) -> list[ir.Node]:
+        """The nodes that multiply, the result last; ``off`` is taken off it."""
         weight, scales = self._weight(layer, rounded.smooth)
         bias = self._bias(layer, off)
         if layer.attention is None:
             inputs = [rounded.q, weight, rounded.scale, scales, rounded.zero, None, bias]
-            return self._node("MatMulIntegerToFloat", inputs, layer)
+            return [self._node("MatMulIntegerToFloat", inputs, layer)]
         inputs = [rounded.q, weight, bias, rounded.scale, scales, layer.mask, rounded.zero]
-        return self._node("QAttention", inputs, layer)
+        return [self._node("QAttention", inputs, layer)]
 
     def _dynamic_product(self, layer: Layer) -> ir.Node:
         weight, scales = self._weight(layer, None)
@@ -98,6 +98,7 @@ class Lowering:
     def _node(self, operator: str, inputs: list[ir.Value | None], layer: Layer) -> ir.Node:
         while inputs[-1] is None:
             inputs.pop()
+        self._editor.model.opset_imports.setdefault(MICROSOFT, 1)
         return self._editor.node(
             operator, inputs, attributes=layer.attention or {}, like=layer.nodes[0], domain=MICROSOFT
         )
@@ -121,3 +122,23 @@ class Lowering:
 
     def _put(self, layer: Layer, nodes: list[ir.Node]) -> None:
         self._editor.replace(list(layer.nodes), nodes, results={layer.out: nodes[-1].outputs[0]})
+
+
+class PairedLowering(Lowering):
+    """Lowers with scales that were chosen beforehand, in ONNX's own operators, which other engines know too::
+
+        q = QuantizeLinear(x [* 1/smooth]);  MatMul(DequantizeLinear(q), DequantizeLinear(w8)) [+ bias]
+
+    An engine multiplies in 8 bits where it finds these pairs. There must be no ``Attention`` among the layers.
+    """
+
+    def _product(self, layer: Layer, rounded: Rounded, off: Floats | None) -> list[ir.Node]:
+        weight, scales = self._weight(layer, rounded.smooth)
+        like, bias = layer.nodes[0], self._bias(layer, off)
+        given = [rounded.q, rounded.scale, rounded.zero]
+        x = self._editor.node("DequantizeLinear", given, like=like, beside=True)
+        w = self._editor.node("DequantizeLinear", [weight, scales], attributes={"axis": 1}, like=like, beside=True)
+        nodes = [x, w, self._editor.node("MatMul", [x.outputs[0], w.outputs[0]], like=like)]
+        if bias is not None:
+            nodes.append(self._editor.node("Add", [nodes[-1].outputs[0], bias], like=like, beside=True))
+        return nodes
