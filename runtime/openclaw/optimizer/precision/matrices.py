@@ -220,10 +220,11 @@ def _fewest_floats(judging: _Judging, smoothed: frozenset[str]) -> Form:
 _SMOOTH = functools.partial(make, static=True, smooth=True)
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe("int8-dynamic", "int8", functools.partial(make, static=False)),
+    # Those that mostly are the fastest come first, for time may run out.
     *(
         Recipe(f"{name}{suffix}", "int8", functools.partial(way, engine=engine), needs_calibration=True, engine=engine)
-        for engine, suffix in ((OWN, ""), (OPENVINO, f"-{OPENVINO}"))
+        for engine, suffix in ((OPENVINO, f"-{OPENVINO}"), (OWN, ""))
         for name, way in (("int8-matrices", functools.partial(make, static=True)), ("int8-matrices-smooth", _SMOOTH))
     ),
+    Recipe("int8-dynamic", "int8", functools.partial(make, static=False)),
 )
