@@ -1,7 +1,8 @@
 """A small model for every pattern that onnxruntime leaves as it is: what rewriting it alone gains.
 
-A pass rewrites most of them. The others are operators on single elements, which no kernel of onnxruntime's runs
-together; an engine that generates code may, so these rows are measured with such a one where it is installed.
+A pass rewrites most of them. What is left are operators on single elements, which no kernel of onnxruntime's runs
+together, nor with the product before them where that has three dimensions; an engine that generates code may, so these
+rows are measured with such a one where it is installed.
 
 Sizes are those of layers in real networks, so that what is gained is neither hidden by the rest nor made of overhead.
 All inputs have fixed sizes, in FLOAT unless the model says otherwise.
@@ -79,19 +80,20 @@ def _downsampling() -> onnx.ModelProto:
     return _model(draw, {"y": x}, x=(1, 64, 112, 112), shapes={"y": (1, 256, 28, 28)})
 
 
-def _image(*, shifted: bool) -> Callable[[], onnx.ModelProto]:
-    """An image that is scaled in the model, then ResNet's first Conv."""
+def _scaled() -> onnx.ModelProto:
+    """Bytes of an image that are scaled in the model, then the first Conv of a MobileNet."""
+    draw = Drawing()
+    x = _conv(draw, draw.add("Div", "x", draw.constant(255.0)), (32, 3, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
+    return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 32, 112, 112)})
 
-    def build() -> onnx.ModelProto:
-        draw = Drawing()
-        x = draw.add("Div", "x", draw.constant(255.0))
-        if shifted:
-            x = draw.add("Sub", x, draw.constant([[[0.485]], [[0.456]], [[0.406]]]))
-            x = draw.add("Div", x, draw.constant([[[0.229]], [[0.224]], [[0.225]]]))
-        x = _conv(draw, x, (64, 3, 7, 7), strides=[2, 2], pads=[3, 3, 3, 3])
-        return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 64, 112, 112)})
 
-    return build
+def _shifted() -> onnx.ModelProto:
+    """An image that is standardized in the model, then ResNet's first Conv, which pads it."""
+    draw = Drawing()
+    x = draw.add("Sub", draw.add("Div", "x", draw.constant(255.0)), draw.constant([[[0.485]], [[0.456]], [[0.406]]]))
+    x = draw.add("Div", x, draw.constant([[[0.229]], [[0.224]], [[0.225]]]))
+    x = _conv(draw, x, (64, 3, 7, 7), strides=[2, 2], pads=[3, 3, 3, 3])
+    return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 64, 112, 112)})
 
 
 def _standardized() -> onnx.ModelProto:
@@ -115,20 +117,19 @@ def _upsampling() -> onnx.ModelProto:
     return _model(draw, {"y": x}, x=(1, 128, 28, 28), shapes={"y": (1, 32, 112, 112)})
 
 
-def _inception() -> onnx.ModelProto:
-    """The 1x1 Convs of an Inception block, which read one input."""
+def _heads() -> onnx.ModelProto:
+    """The last Convs of a detector, which read one feature map: four distances to a box, and whether it is centered."""
     draw = Drawing()
-    sizes = {"a": 64, "b": 96, "c": 16, "d": 32}
-    outputs = {name: draw.add("Relu", _conv(draw, "x", (size, 192, 1, 1))) for name, size in sizes.items()}
-    shapes = {name: (1, size, 28, 28) for name, size in sizes.items()}
-    return _model(draw, outputs, x=(1, 192, 28, 28), shapes=shapes)
+    sizes = {"box": 4, "center": 1}
+    outputs = {name: _conv(draw, "x", (size, 256, 3, 3), pads=[1, 1, 1, 1]) for name, size in sizes.items()}
+    return _model(draw, outputs, x=(1, 256, 40, 40), shapes={name: (1, size, 40, 40) for name, size in sizes.items()})
 
 
 def _shared() -> onnx.ModelProto:
-    """A Conv with few inputs whose result is wanted as it is and normalized."""
+    """A Conv with few inputs whose result goes on as it is and normalized."""
     draw = Drawing()
     x = _conv(draw, "x", (32, 3, 1, 1))
-    outputs = {"a": draw.add("Relu", _batchnorm(draw, x, 32)), "b": draw.add("Sigmoid", x)}
+    outputs = {"a": draw.add("Relu", _batchnorm(draw, x, 32)), "b": draw.add("Relu", x)}
     return _model(draw, outputs, x=(1, 3, 112, 112), shapes=dict.fromkeys(outputs, (1, 32, 112, 112)))
 
 
@@ -180,11 +181,11 @@ _CONVOLUTIONS = (
     Row("gemm-batchnorm", "Gemm → BN", ("gemm-batchnorm",), _perceptron(gemm=True)),
     Row("matmul-add-batchnorm", "MatMul → Add → BN", ("matmul-add-batchnorm",), _perceptron(gemm=False)),
     Row("batchnorm-conv", "BN → Conv", ("batchnorm-conv",), _downsampling),
-    Row("scale-conv", "x/255 → Conv", ("affine-conv",), _image(shifted=False)),
-    Row("standardize-conv", "(x/255 − mean)/std → padded Conv", ("affine-conv",), _image(shifted=True)),
+    Row("scale-conv", "x/255 → Conv", ("affine-conv",), _scaled),
+    Row("standardize-conv", "(x/255 − mean)/std → padded Conv", ("affine-conv",), _shifted),
     Row("conv-sub-div", "Conv → Sub → Div", ("conv-affine",), _standardized),
     Row("convtranspose-mul-add", "ConvTranspose → Mul → Add", ("conv-affine",), _upsampling),
-    Row("conv-siblings", "Convs on one input", ("conv-siblings",), _inception),
+    Row("conv-siblings", "Convs on one input", ("conv-siblings",), _heads),
     Row("conv-shared-batchnorm", "Conv → BN and others", ("conv-shared-batchnorm",), _shared),
     Row("conv-chain", "Conv 1×1 → Conv 1×1", ("conv-chain",), _linear_chain),
     Row("hard-swish", "Conv → HardSwish, written out", ("hard-swish",), _activated(_hard_swish)),
@@ -206,7 +207,7 @@ def _projections() -> onnx.ModelProto:
     outputs = {}
     for name in "qkv":
         product = draw.add("MatMul", "x", draw.normal(384, 384, scale=384**-0.5))
-        outputs[name] = draw.add("Tanh", draw.add("Add", product, draw.normal(384, scale=0.1)))
+        outputs[name] = draw.add("Add", product, draw.normal(384, scale=0.1))
     return _model(draw, outputs, x=_TOKENS, shapes=dict.fromkeys(outputs, _TOKENS))
 
 
@@ -249,7 +250,7 @@ def _attention() -> onnx.ModelProto:
 _MATRICES = (
     Row("matmul-siblings", "MatMuls on one input (Q/K/V)", ("matmul-siblings",), _projections),
     Row("matmul-chain", "MatMul → MatMul", ("matmul-chain",), _expansion),
-    Row("matmul-bias", "3-D MatMul → Add", ("matmul-bias",), _dense),
+    Row("matmul-bias", "3-D MatMul → Add", ("matmul-bias",), _dense, engines=_CODE),
     Row("attention", "attention without a mask", ("attention", "attention-projection"), _attention),
 )
 

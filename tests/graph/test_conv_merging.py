@@ -113,12 +113,36 @@ def test_siblings_become_one_conv_and_a_split(opset, attributes):
     draw = Drawing(opset=opset)
     x = draw.input("x", ["batch", 3, 7, 7])
     outputs = [
-        draw.add("Relu", draw.add("Conv", x, draw.weight(size, 3, 3, 3), *bias, **attributes))
+        draw.add("Neg", draw.add("Conv", x, draw.weight(size, 3, 3, 3), *bias, **attributes))
         for size, bias in ((4, []), (1, [draw.weight(1)]), (6, [draw.weight(6)]))
     ]
     after, counts = assert_lossless(draw.model(*outputs), only=SPECULATIVE)
-    assert operators(after) == ["Conv", "Split", "Relu", "Relu", "Relu"]
+    assert operators(after) == ["Conv", "Split", "Neg", "Neg", "Neg"]
     assert counts == {"conv-siblings": 1}
+
+
+@pytest.mark.parametrize("opset", [7, 13])
+@pytest.mark.parametrize("curve", [("Relu", {}), ("LeakyRelu", {"alpha": 0.3}), ("Sigmoid", {})])
+def test_a_curve_that_siblings_share_is_drawn_before_the_split(opset, curve):
+    draw = Drawing(opset=opset)
+    x, (operator, attributes) = draw.input("x", ["batch", 3, 7, 7]), curve
+    outputs = [draw.add(operator, draw.add("Conv", x, draw.weight(4, 3, 3, 3)), **attributes) for _ in range(3)]
+    after, _ = assert_lossless(draw.model(*outputs[::-1]), only=SPECULATIVE)
+    assert operators(after) == ["Conv", operator, "Split"]
+    assert [output.name for output in after.graph.output] == outputs[::-1]
+
+
+@pytest.mark.parametrize("other", [("Tanh", {}), ("LeakyRelu", {"alpha": 0.2}), None])
+def test_curves_that_differ_or_are_not_alone_stay_behind_the_split(other):
+    draw = Drawing()
+    x = draw.input("x", ["batch", 3, 7, 7])
+    first, second = (draw.add("Conv", x, draw.weight(4, 3, 3, 3)) for _ in range(2))
+    outputs = [draw.add("LeakyRelu", first, alpha=0.3)]
+    outputs += [draw.add(other[0], second, **other[1])] if other else [draw.add("LeakyRelu", second, alpha=0.3), second]
+    after, counts = assert_lossless(draw.model(*outputs), only=SPECULATIVE)
+    assert counts == {"conv-siblings": 1}
+    assert operators(after)[:2] == ["Conv", "Split"]
+    assert len(after.graph.node) == 4
 
 
 def test_siblings_whose_results_are_outputs_keep_their_names():

@@ -23,4 +23,4 @@ def test_every_pass_that_a_row_names_rewrites_its_model_and_no_answer_changes(ro
 
 def test_a_row_is_there_once_and_says_what_may_close_it() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
-    assert all(bool(row.passes) != bool(row.engines) for row in ROWS)
+    assert all(row.passes or row.engines for row in ROWS)

@@ -16,9 +16,8 @@ import onnx_ir as ir
 from openclaw.graph.passes import linear
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.siblings import join
 from openclaw.graph.passes.values import real_constant
-
-_SPLIT_TAKES_SIZES_AS_INPUT = 13
 
 _Form = tuple[object, ...]
 
@@ -73,20 +72,6 @@ def _merge(layers: Sequence[linear.Linear], editor: Editor) -> None:
         first.dtype,
     )
     conv = whole.build(editor, first.node.inputs[0])
-    if conv is None or first.node.graph is None:
+    if conv is None:
         raise ValueError(f"weights of {first.node.name!r} cannot be put back")
-    split = _split(conv, [layer.outputs for layer in layers], editor, like=first.node)
-    conv.outputs[0].type = first.node.outputs[0].type
-    first.node.graph.insert_before(first.node, (conv, split))
-    for layer, part in zip(layers, split.outputs, strict=True):
-        editor.replace([layer.node], [], results={layer.node.outputs[0]: part})
-
-
-def _split(conv: ir.Node, sizes: list[int], editor: Editor, *, like: ir.Node) -> ir.Node:
-    inputs = [conv.outputs[0]]
-    attributes: dict[str, int | list[int]] = {"axis": 1}
-    if editor.opset < _SPLIT_TAKES_SIZES_AS_INPUT:
-        attributes["split"] = sizes
-    else:
-        inputs.append(editor.constant(np.array(sizes, np.int64), f"{like.name}_sizes", near=like))
-    return editor.node("Split", inputs, attributes=attributes, like=like, outputs=len(sizes))
+    join([[layer.node] for layer in layers], [conv], [layer.outputs for layer in layers], axis=1, editor=editor)

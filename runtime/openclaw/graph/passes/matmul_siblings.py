@@ -19,6 +19,7 @@ import onnx_ir as ir
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.editing import Attribute, Editor
 from openclaw.graph.passes.matching import integer, operands
+from openclaw.graph.passes.siblings import join
 from openclaw.graph.passes.values import Array, constant, input_of
 
 
@@ -52,7 +53,10 @@ class MatMulSiblings(GraphPass):
                 layer = _layer(node)
                 if layer is not None:
                     groups.setdefault(_key(layer), []).append(layer)
-            joined += sum(_join(layers, editor) for layers in groups.values() if len(layers) > 1)
+            families = [layers for layers in groups.values() if len(layers) > 1]
+            for layers in families:
+                _join(layers, editor)
+            joined += len(families)
         return joined
 
 
@@ -99,37 +103,17 @@ def _key(layer: _Layer) -> object:
     )
 
 
-def _join(layers: Sequence[_Layer], editor: Editor) -> int:
+def _join(layers: Sequence[_Layer], editor: Editor) -> None:
     first = layers[0].product
-    turned = integer(first, "transB", 0) != 0
-    if any(one.last.outputs[0].is_graph_output() for one in layers):
-        return 0
-    weight = np.concatenate([layer.weight for layer in layers], axis=0 if turned else 1)
+    weight = np.concatenate([layer.weight for layer in layers], axis=0 if integer(first, "transB", 0) else 1)
     inputs = [first.inputs[0], editor.constant(weight, f"{first.name or 'joined'}/weights", near=first)]
     biases = [layer.bias for layer in layers if layer.bias is not None]
     row = editor.constant(np.concatenate(biases), f"{first.name or 'joined'}/biases", near=first) if biases else None
     if first.op_type == "Gemm" and row is not None:
         inputs.append(row)
     attributes: dict[str, Attribute | ir.Attr] = dict(first.attributes)
-    product = editor.node(first.op_type, inputs, attributes=attributes, like=first)
-    new = [product]
+    new = [editor.node(first.op_type, inputs, attributes=attributes, like=first)]
     if first.op_type == "MatMul" and row is not None:
-        new.append(editor.node("Add", [product.outputs[0], row], like=first))
-    sizes = editor.constant(np.array([layer.columns for layer in layers], np.int64), "parts", near=first)
-    split = editor.node("Split", [new[-1].outputs[0], sizes], attributes={"axis": -1}, like=first, outputs=len(layers))
-    graph = first.graph
-    if not isinstance(graph, ir.Graph):
-        return 0
-    # Before the first of them: what it reads is there, and all readers of all of them come later.
-    graph.insert_before(first, [*new, split])
-    read = []
-    for layer, part in zip(layers, split.outputs, strict=True):
-        old = layer.last.outputs[0]
-        part.type, part.shape = old.type, old.shape
-        old.replace_all_uses_with(part)
-        for node in (layer.last, layer.product):
-            if node.graph is not None:
-                read += [value for value in node.inputs if value is not None]
-                graph.remove(node, safe=True)
-    editor.forget(read)
-    return 1
+        new.append(editor.node("Add", [new[-1].outputs[0], row], like=first))
+    members = [[layer.product] if layer.last is layer.product else [layer.product, layer.last] for layer in layers]
+    join(members, new, [layer.columns for layer in layers], axis=-1, editor=editor)
