@@ -202,13 +202,13 @@ _TOKENS = (1, 128, 384)
 
 
 def _projections() -> onnx.ModelProto:
-    """Queries, keys and values of 128 tokens, 384 wide, from one tensor."""
-    draw = Drawing()
+    """Queries, keys and values of what is looked for, 16 tokens, 384 wide, from one tensor."""
+    draw, tokens = Drawing(), (1, 16, 384)
     outputs = {}
     for name in "qkv":
         product = draw.add("MatMul", "x", draw.normal(384, 384, scale=384**-0.5))
         outputs[name] = draw.add("Add", product, draw.normal(384, scale=0.1))
-    return _model(draw, outputs, x=_TOKENS, shapes=dict.fromkeys(outputs, _TOKENS))
+    return _model(draw, outputs, x=tokens, shapes=dict.fromkeys(outputs, tokens))
 
 
 def _expansion() -> onnx.ModelProto:
@@ -223,12 +223,12 @@ def _expansion() -> onnx.ModelProto:
 
 
 def _dense() -> onnx.ModelProto:
-    """Four dense layers with ReLU over 128 tokens."""
-    draw, x = Drawing(), "x"
+    """Four dense layers with ReLU over 1,024 points, 64 wide."""
+    draw, x, size = Drawing(), "x", (1, 1024, 64)
     for _ in range(4):
-        product = draw.add("MatMul", x, draw.normal(384, 384, scale=384**-0.5))
-        x = draw.add("Relu", draw.add("Add", product, draw.normal(384, scale=0.1)))
-    return _model(draw, {"y": x}, x=_TOKENS, shapes={"y": _TOKENS})
+        product = draw.add("MatMul", x, draw.normal(64, 64, scale=64**-0.5))
+        x = draw.add("Relu", draw.add("Add", product, draw.normal(64, scale=0.1)))
+    return _model(draw, {"y": x}, x=size, shapes={"y": size})
 
 
 def _attention() -> onnx.ModelProto:

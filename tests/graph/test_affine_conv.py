@@ -175,3 +175,36 @@ def test_a_scale_of_zero_before_a_padded_conv_stays():
     x = draw.add("Add", x, draw.constant(1.0))
     _, counts = assert_lossless(draw.model(draw.add("Conv", x, draw.weight(6, 3, 3, 3), pads=[1, 1, 1, 1])))
     assert counts == {}
+
+
+BEHIND = ["behind-move", "affine-conv"]
+
+
+@pytest.mark.parametrize(("operator", "swapped"), [("Div", False), ("Mul", False), ("Mul", True)])
+@pytest.mark.parametrize("move", ["Unsqueeze", "Transpose", "Reshape"])
+def test_a_scale_before_what_only_moves_an_image_disappears(operator, swapped, move):
+    draw = Drawing()
+    sizes = {"Unsqueeze": ["batch", 9, 9], "Transpose": ["batch", 9, 9, 1], "Reshape": ["batch", 81]}[move]
+    parts = [draw.input("x", sizes), draw.constant(16)]
+    x = draw.add(operator, *parts[:: -1 if swapped else 1])
+    told = {"Unsqueeze": [1], "Reshape": [-1, 1, 9, 9]}
+    inputs = [draw.constant(told[move], np.int64)] if move in told else []
+    x = draw.add(move, x, *inputs, **({} if inputs else {"perm": [0, 3, 1, 2]}))
+    model = draw.model(draw.add("Conv", x, draw.weight(6, 1, 3, 3), draw.weight(6), pads=[1, 1, 1, 1]))
+    after, counts = oracle.assert_lossless(model, only=BEHIND)
+    assert operators(after) == [move, "Conv"]
+    assert counts == dict.fromkeys(BEHIND, 1)
+
+
+@pytest.mark.parametrize("why", ["wide", "read", "output", "denominator"])
+def test_a_scale_stays_where_it_cannot_reach_a_convolution(why):
+    draw = Drawing()
+    x = draw.input("x", ["batch", 9, 9])
+    parts = [x, draw.positive(9, 1) if why == "wide" else draw.constant(16)]
+    scaled = draw.add("Div", *parts[:: -1 if why == "denominator" else 1])
+    moved = draw.add("Unsqueeze", scaled, draw.constant([1], np.int64))
+    y = draw.add("Conv", moved, draw.weight(6, 1, 3, 3))
+    others = {"read": [draw.add("Relu", moved)], "output": [scaled]}.get(why, [])
+    after, counts = oracle.assert_lossless(draw.model(y, *others), only=BEHIND)
+    assert "affine-conv" not in counts
+    assert operators(after).count("Div") == 1

@@ -14,6 +14,7 @@ from openclaw.graph.passes.affine_conv import AffineConv, BatchNormConv
 from openclaw.graph.passes.attention import Attention
 from openclaw.graph.passes.attention_projection import AttentionProjection
 from openclaw.graph.passes.axis_size import AxisSize
+from openclaw.graph.passes.behind_move import BehindMove
 from openclaw.graph.passes.bias_gelu import BiasGelu
 from openclaw.graph.passes.common_subexpressions import CommonSubexpressions
 from openclaw.graph.passes.constant_folding import ConstantFolding
@@ -61,6 +62,7 @@ _CONVOLUTIONS: tuple[GraphPass, ...] = (
     GemmBatchNorm(),
     MatMulBatchNorm(),
     BatchNormConv(),
+    BehindMove(),
     AffineConv(),
     ConvChain(),
     HardSwish(),
