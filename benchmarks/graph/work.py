@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,8 @@ class Work:
         shapes = {name: array.shape for name, array in RESNET50.feeds(1, small=small)[0].items()}
         return cls(folder, exported, samples, shapes, threads)
 
-    def optimized(self, precision: str) -> tuple[Result, float]:
-        """What comes out, and seconds that it took."""
+    def optimized(self, precision: str, *, engines: Sequence[str] = ()) -> tuple[Result, float]:
+        """What comes out, on one of these engines or on any, and seconds that it took."""
         began = time.perf_counter()
         result = optimize(
             self.exported,
@@ -57,6 +57,7 @@ class Work:
             calibration=self.samples,
             accuracy_budget=ANY,
             shapes=self.shapes,
+            engines=engines,
             threads=self.threads,
             cache=self.folder / "cache",
         )
@@ -77,12 +78,6 @@ class Work:
             raise OpenClawError(f"openclaw optimize: {done.stderr.strip()[-300:]}")
         told: Mapping[str, object] = json.loads(report.read_text())
         return seconds, told
-
-
-def precision_of(result: Result) -> str:
-    """Of the form that was kept."""
-    kept = [each.precision for each in result.report.candidates if each.outcome == "kept"]
-    return kept[0] if kept else "fp32"
 
 
 def described(result: Result) -> str:
