@@ -1,5 +1,8 @@
 """Forms that cost no accuracy: what counts as equal, and that a pass that fails is left out."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -9,8 +12,9 @@ from openclaw.graph import passes
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.editing import Editor
 from openclaw.optimizer import lossless
-from openclaw.optimizer.lossless import equal, finished, rewritten
+from openclaw.optimizer.lossless import PLAIN, equal, finished, passes_recipe, rewritten
 from optimizer import models
+from optimizer.small_models import material
 
 
 class Breaks(GraphPass):
@@ -87,6 +91,14 @@ def test_what_is_finished_has_the_last_passes_too_and_tells_of_both() -> None:
     assert isinstance(before, dict)
     assert isinstance(after, dict)
     assert after == {**before, "conv-activation": after["conv-activation"]}
+
+
+def test_the_last_passes_alone_are_a_form_where_no_other_finds_anything(tmp_path: Path) -> None:
+    plain = rewritten(models.cnn()).model
+    given = replace(material(plain, tmp_path), shared={PLAIN: NotApplicable("nothing to do")})
+    made = passes_recipe("plain", None).make(given, lambda form: 0.0)
+    assert made.notes["passes"] == {"conv-activation": 2}
+    assert "FusedConv" in {node.op_type for node in made.model.graph.node}
 
 
 def test_what_no_last_pass_finds_anything_in_is_finished_as_it_is() -> None:
