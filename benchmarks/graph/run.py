@@ -19,7 +19,7 @@ from benchmarks.graph.families import FAMILIES
 from benchmarks.graph.records import Effort as Took
 from benchmarks.graph.records import FamilyRecord, Results, RowRecord, Stream, Throughput
 from benchmarks.graph.rows import ROWS
-from benchmarks.graph.session import Effort, Session
+from benchmarks.graph.session import ROUNDS, Effort, Session
 from benchmarks.graph.work import Work, described
 from benchmarks.records import Origin
 from benchmarks.serving.report import machine
@@ -90,7 +90,7 @@ def checked_minilm() -> str:
 
 @main.command()
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="This part alone; may be given several times.")
-@click.option("--rounds", "-r", default=15, show_default=True, help="Times that all forms are timed, by turns.")
+@click.option("--rounds", "-r", default=ROUNDS, show_default=True, help="Times that all forms are timed, by turns.")
 @click.option("--quick", is_flag=True, help="Small models and few rounds: whether all works, not how quickly.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for JSON, table, pictures.")
 def compare(only: tuple[str, ...], rounds: int, *, quick: bool, results: Path) -> None:

@@ -29,6 +29,8 @@ from openclaw.optimizer.optimize import optimize
 BUDGETS = {"minilm": "cosine>=0.99,cosine-worst>=0.98", "digits": "top1>=0.998"}
 """The issue's own; random weights agree as they may, and are only reported."""
 ANY = "cosine>=0"
+ROUNDS = 41
+"""Short ones, by turns: what else a machine does is spread over all forms alike."""
 _LIMIT, _LIMIT_LOSSLESS, _LIMIT_WITHOUT_TARGET = 100.0, 60.0, 40.0
 """Seconds of one optimization, so that all of it ends in its time."""
 _WHOLE_FRONTIER = ("minilm",)  # whose recipes are all tried, however long that takes
@@ -47,7 +49,7 @@ class Effort:
         only: recipes to try beside the lossless ones; all if empty.
     """
 
-    rounds: int = 15
+    rounds: int = ROUNDS
     seconds: float = 25.0
     small: bool = False
     only: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ class Effort:
     def plan(self) -> Plan:
         """For the clock."""
         least = min(5, self.rounds)
-        return Plan(rounds=self.rounds, least=least, slice_seconds=0.05 if self.small else 0.2, seconds=self.seconds)
+        return Plan(rounds=self.rounds, least=least, slice_seconds=0.05 if self.small else 0.1, seconds=self.seconds)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Forms that cost no accuracy: what counts as equal, and that a pass that fails is left out."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graph.building import Drawing
 from openclaw.errors import NotApplicable
 from openclaw.graph import passes
 from openclaw.graph.passes.contract import GraphPass
 from openclaw.graph.passes.editing import Editor
 from openclaw.optimizer import lossless
+from openclaw.optimizer.candidates import lossless_recipes
 from openclaw.optimizer.lossless import PLAIN, equal, finished, passes_recipe, rewritten
 from optimizer import models
 from optimizer.small_models import material
@@ -96,9 +99,22 @@ def test_what_is_finished_has_the_last_passes_too_and_tells_of_both() -> None:
 def test_the_last_passes_alone_are_a_form_where_no_other_finds_anything(tmp_path: Path) -> None:
     plain = rewritten(models.cnn()).model
     given = replace(material(plain, tmp_path), shared={PLAIN: NotApplicable("nothing to do")})
-    made = passes_recipe("plain", None).make(given, lambda form: 0.0)
+    made = passes_recipe("plain").make(given, lambda form: 0.0)
     assert made.notes["passes"] == {"conv-activation": 2}
     assert "FusedConv" in {node.op_type for node in made.model.graph.node}
+
+
+def test_what_one_recipe_takes_apart_no_pass_of_the_same_joins_again(tmp_path: Path) -> None:
+    draw = Drawing()
+    shared = draw.add("Conv", draw.input("x", ["N", 3, 8, 8]), draw.weight(32, 3, 1, 1))
+    model = draw.model(draw.add("Relu", draw.batchnorm(shared, 32)), draw.add("Relu", shared))
+    given = material(model, tmp_path)
+    forms = {}
+    for recipe in lossless_recipes():
+        with suppress(NotApplicable):
+            made = recipe.make(given, lambda form: 0.0)
+            forms[recipe.name] = sorted(node.op_type for node in made.model.graph.node)
+    assert forms == {"fp32-passes-speculative": ["FusedConv", "FusedConv"]}
 
 
 def test_what_no_last_pass_finds_anything_in_is_finished_as_it_is() -> None:

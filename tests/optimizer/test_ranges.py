@@ -105,7 +105,7 @@ def test_what_the_passes_made_is_not_made_again(monkeypatch: pytest.MonkeyPatch,
         raise NotApplicable("nothing to join")
 
     monkeypatch.setattr(lossless, "rewritten", last_only)
-    recipe, given = passes_recipe("plain", None), material(perceptron(), tmp_path)
+    recipe, given = passes_recipe("plain"), material(perceptron(), tmp_path)
     made = lossless.Made(given.fused)
     given.shared[PLAIN] = made
     assert recipe.make(given, lambda form: 0.0) is made

@@ -15,6 +15,8 @@ NO_DATA = (
     "Data (calibration, --calibration) opens int8, int4 and bf16 where this machine has them."
 )
 
+_JOINING = frozenset({"conv-siblings", "matmul-siblings"})
+
 
 def all_recipes() -> tuple[Recipe, ...]:
     """Every recipe: those that cost no accuracy first."""
@@ -29,11 +31,17 @@ def _lower() -> tuple[Recipe, ...]:
 
 
 def lossless_recipes() -> tuple[Recipe, ...]:
-    """The passes that never slow a model down; and with these those that may, which only timing can choose."""
-    everything = [one.name for one in LOSSLESS]
-    speculative = [one.name for one in LOSSLESS if one.speculative]
-    plain = passes_recipe("fp32-passes", None)
-    return (plain, passes_recipe("fp32-passes-speculative", everything)) if speculative else (plain,)
+    """The passes that never slow a model down; and with these those that may, which only timing can choose.
+
+    Those that join what reads the same are apart from the others: they would undo what these take apart.
+    """
+    joining = [one.name for one in LOSSLESS if one.speculative and one.name in _JOINING]
+    others = [one.name for one in LOSSLESS if one.speculative and one.name not in _JOINING]
+    return (
+        passes_recipe("fp32-passes"),
+        passes_recipe("fp32-passes-siblings", joining),
+        passes_recipe("fp32-passes-speculative", others),
+    )
 
 
 def wanted(

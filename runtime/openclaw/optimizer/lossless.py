@@ -49,7 +49,7 @@ def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None, conv
     Raises:
         NotApplicable: no pass found anything to do.
     """
-    wanted = [one.name for one in LOSSLESS if not one.speculative] if only is None else list(only)
+    wanted = _plain() if only is None else list(only)
     made: Made | NotApplicable
     try:
         made = _applied(model, wanted)
@@ -67,6 +67,10 @@ def rewritten(model: onnx.ModelProto, *, only: Sequence[str] | None = None, conv
     if isinstance(made, NotApplicable):
         raise made
     return made
+
+
+def _plain() -> list[str]:
+    return [one.name for one in LOSSLESS if not one.speculative]
 
 
 def _applied(model: onnx.ModelProto, names: Sequence[str]) -> Made:
@@ -143,25 +147,43 @@ def equal(reference: Answers, candidate: Answers) -> str | None:
 def finished(made: Made) -> Made:
     """What the passes made, after the last ones too, which only a form that is kept as it is can take."""
     try:
-        last = rewritten(made.model, only=_LAST)
+        return _further(made, _LAST)
     except NotApplicable:
         return made
+
+
+def _further(made: Made, names: Sequence[str]) -> Made:
+    """What more passes make of it; the notes tell of all. Raises NotApplicable: they find nothing."""
+    more = rewritten(made.model, only=names)
     notes = dict(made.notes)
-    for name, found in last.notes.items():
+    for name, found in more.notes.items():
         before = notes.get(name)
         notes[name] = {**before, **found} if isinstance(before, dict) and isinstance(found, dict) else found
-    return Made(last.model, notes)
+    return Made(more.model, notes)
 
 
-def passes_recipe(name: str, only: Sequence[str] | None) -> Recipe:
-    """A recipe of some passes, and the final ones, which may be all that there is to do."""
+def _known(material: Material) -> Made | NotApplicable:
+    """What the plain passes make, or why nothing; once for all recipes."""
+    if PLAIN not in material.shared:
+        try:
+            material.shared[PLAIN] = rewritten(material.exported)
+        except NotApplicable as error:
+            material.shared[PLAIN] = error
+    known: Made | NotApplicable = material.shared[PLAIN]
+    return known
+
+
+def passes_recipe(name: str, speculative: Sequence[str] = ()) -> Recipe:
+    """A recipe of the passes that never slow a model down, of some that may, and of the final ones.
+
+    The final ones may be all that there is to do, unless there are ``speculative`` ones.
+    """
 
     def make(material: Material, judge: Judge) -> Made:
-        if only is not None:
-            return finished(rewritten(material.exported, only=only))
-        known = material.shared.get(PLAIN)
-        if isinstance(known, NotApplicable):
-            return rewritten(material.exported, only=_LAST)
-        return finished(known if isinstance(known, Made) else rewritten(material.exported))
+        known = _known(material)
+        if speculative:
+            start = known if isinstance(known, Made) else Made(material.exported)
+            return finished(_further(start, [*_plain(), *speculative]))
+        return finished(known) if isinstance(known, Made) else rewritten(material.exported, only=_LAST)
 
     return Recipe(name, "fp32", make)
