@@ -434,8 +434,12 @@ def test_what_there_is_no_time_for_is_left_out_and_what_was_tried_is_still_judge
             judge(material.exported)
         return Made(once())
 
+    def unfit(material: Material, judge: Judge) -> Made:
+        raise NotApplicable("it is for other models")
+
     recipes(
         Recipe("takes", "fp32", takes),
+        Recipe("unfit", "int8", unfit),
         recipe("first", off_by(1.001), "int8"),
         recipe("late", off_by(1.002), "int8"),
     )

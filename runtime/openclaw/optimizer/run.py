@@ -35,6 +35,8 @@ FINALISTS = 3
 """Candidates of lower precision that come to the final, beside those that cost no accuracy."""
 TRYING = 0.65
 """The part of the time limit in which recipes are begun."""
+AT_ONCE = 0.02
+"""The part of the time limit in which a recipe that does not fit the model has told so."""
 SEARCHING = 0.8
 """The part of the time limit in which recipes look for layers to leave in float."""
 REMEMBERING = 0.08
@@ -198,7 +200,9 @@ class Run:
         One of lower precision is tried in any case: the large gains are there.
         """
         limit = self._options.time_limit
-        first = recipe.precision != "fp32" and all(one.lossless or not one.seconds for one in trials)
+        # What does not fit the model tells so at once, and was no try.
+        tried = [one for one in trials if one.outcome != "not applicable" or one.seconds > AT_ONCE * limit]
+        first = recipe.precision != "fp32" and all(one.lossless for one in tried)
         if first or time.perf_counter() - self._start < TRYING * limit:
             return None
         return f"there was no time left to try it (time limit {limit:g} s)"

@@ -31,8 +31,11 @@ def held(model: Path, feed: Feed, memory: Memory, *, threads: int) -> ArenaUse:
     with tempfile.TemporaryDirectory(prefix="openclaw-profile-") as folder:
         session = open_session(model, threads, arena=memory.arena, profile=Path(folder) / "profile")
         engine = Engine(session, memory)
+        answer = None
         for _ in range(_RUNS):
-            engine.run(feed)
+            # The answer before is still there meanwhile, as while it is sent: an arena that just fits one has no room.
+            answer = engine.run(feed)
+        del answer
         try:
             return arena_use(json.loads(Path(session.end_profiling()).read_text()))
         except ValueError as error:
