@@ -28,7 +28,7 @@ from openclaw.inspection.memory import plan_of
 from openclaw.memory.choice import DEFAULT
 from openclaw.optimizer.measuring.timing import Plan
 
-_TURNS = 21
+_TURNS = 41
 _LIMIT = 300  # seconds that a process may take
 
 
@@ -56,7 +56,7 @@ class Effort:
     def turns(self) -> Plan:
         """For the clock, where engines are timed by turns."""
         rounds = 2 if self.small else _TURNS
-        return Plan(rounds=rounds, least=min(5, rounds), slice_seconds=0.15, seconds=0.5 if self.small else 24.0)
+        return Plan(rounds=rounds, least=min(5, rounds), slice_seconds=0.08, seconds=0.5 if self.small else 24.0)
 
 
 def measured(
