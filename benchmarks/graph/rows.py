@@ -92,12 +92,12 @@ def _scaled() -> onnx.ModelProto:
 
 
 def _shifted() -> onnx.ModelProto:
-    """An image that is standardized in the model, then ResNet's first Conv, which pads it."""
+    """An image that is standardized in the model, then the same Conv, which pads it."""
     draw = Drawing()
     x = draw.add("Sub", draw.add("Div", "x", draw.constant(255.0)), draw.constant([[[0.485]], [[0.456]], [[0.406]]]))
     x = draw.add("Div", x, draw.constant([[[0.229]], [[0.224]], [[0.225]]]))
-    x = _conv(draw, x, (64, 3, 7, 7), strides=[2, 2], pads=[3, 3, 3, 3])
-    return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 64, 112, 112)})
+    x = _conv(draw, x, (32, 3, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
+    return _model(draw, {"y": x}, x=(1, 3, 224, 224), shapes={"y": (1, 32, 112, 112)})
 
 
 def _standardized() -> onnx.ModelProto:
@@ -201,12 +201,12 @@ _TOKENS = (1, 128, 384)
 
 
 def _projections() -> onnx.ModelProto:
-    """Queries, keys and values of what is looked for, 16 tokens, 384 wide, from one tensor."""
-    draw, tokens = Drawing(), (1, 16, 384)
+    """Queries, keys and values of the one token that a decoder adds, 768 wide, from one tensor."""
+    draw, tokens, width = Drawing(), (1, 1, 768), 768
     outputs = {}
     for name in "qkv":
-        product = draw.add("MatMul", "x", draw.normal(384, 384, scale=384**-0.5))
-        outputs[name] = draw.add("Add", product, draw.normal(384, scale=0.1))
+        product = draw.add("MatMul", "x", draw.normal(width, width, scale=width**-0.5))
+        outputs[name] = draw.add("Add", product, draw.normal(width, scale=0.1))
     return _model(draw, outputs, x=tokens, shapes=dict.fromkeys(outputs, tokens))
 
 
