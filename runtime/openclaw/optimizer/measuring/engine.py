@@ -54,22 +54,31 @@ class Engine:
         return results
 
 
-def open_engine(model: onnx.ModelProto | Path, threads: int, *, memory: Memory | None = None) -> Engine:
+def open_engine(
+    model: onnx.ModelProto | Path, threads: int, *, memory: Memory | None = None, spinning: bool = True
+) -> Engine:
     """Loads a model as onnxruntime's defaults do, all optimizations on; on the engine that the model names.
 
     Args:
         model: what its properties say of memory is not heeded.
         threads: of one inference.
         memory: how activations are held, by default as onnxruntime does.
+        spinning: whether threads spin while a run lasts; a server's do not.
 
     Raises:
         ModelInvalid: onnxruntime cannot run it, or an input or output is no tensor.
     """
-    return Engine(open_session(model, threads, arena=memory.arena if memory else None), memory)
+    arena = memory.arena if memory else None
+    return Engine(open_session(model, threads, arena=arena, spinning=spinning), memory)
 
 
 def open_session(
-    model: onnx.ModelProto | Path, threads: int, *, arena: Arena | None = None, profile: Path | None = None
+    model: onnx.ModelProto | Path,
+    threads: int,
+    *,
+    arena: Arena | None = None,
+    profile: Path | None = None,
+    spinning: bool = True,
 ) -> Any:
     """The session of :func:`open_engine`, whatever its inputs are.
 
@@ -78,9 +87,10 @@ def open_session(
         threads: of one inference.
         arena: settings of its arena, by default onnxruntime's own.
         profile: what the name of the file begins with that its profile is written to; None: there is no profile.
+        spinning: whether threads spin while a run lasts; a server's do not.
     """
     # What a candidate has onnxruntime say is in the error that it is left out with.
-    options = session_options(threads, spinning=True, log_severity=4, profile=profile)
+    options = session_options(threads, spinning=spinning, log_severity=4, profile=profile)
     try:
         given = str(model) if isinstance(model, Path) else model.SerializeToString()
         said = _properties(model)

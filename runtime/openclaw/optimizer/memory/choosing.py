@@ -2,7 +2,8 @@
 
 Arenas for all rows come first, by what they were seen to hold: one of them nearly always stays. In the time that is
 left fewer rows at a time are tried, the fewest first, which hold far less where they are quick enough. Only what is
-about to be kept is timed, by turns with onnxruntime's default: holding is known after two runs, latency is not.
+about to be kept is timed, by turns with onnxruntime's default: holding is known after two runs, latency is not. Threads
+do not spin meanwhile, as a server's do not: to wake them for every operator costs the more, the fewer rows it has.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Chooser:
         self._threads, self._asked, self._ends, self._seed = threads, asked, ends, seed
         self._allowed = allowed
         self._own = [held(path, case, Memory(), threads=threads).held for case in cases]
-        self._session: Any = open_session(path, threads)
+        self._session: Any = open_session(path, threads, spinning=False)
         self._default = Engine(self._session)
         self._tried: list[Holding] = []
 
@@ -254,7 +255,7 @@ class Chooser:
     def _engine(self, memory: Memory) -> Engine:
         if memory.arena is None:
             return Engine(self._session, memory)
-        return open_engine(self._path, self._threads, memory=memory)
+        return open_engine(self._path, self._threads, memory=memory, spinning=False)
 
     def _agrees(self, way: Way) -> bool:
         """Whether a way gives the default's answers; settings make no difference to them, but this is the last look."""
