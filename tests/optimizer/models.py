@@ -51,10 +51,16 @@ def mlp(width: int = 256, layers: int = 3, classes: int = 10) -> onnx.ModelProto
 
 
 def wasteful(work: int = 24) -> onnx.ModelProto:
-    """Computes one large product ``work`` times and takes the mean; once is enough."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], [f"m{index}"]) for index in range(work)]
-    nodes += [helper.make_node("Mean", [f"m{index}" for index in range(work)], ["y"])]
-    return made(nodes, [tensor("x", "N", 256)], [tensor("y", "N", 256)], weights=[weight("w", 256, 256)])
+    """One large product, after ``work - 1`` by the identity, which onnxruntime computes as they stand."""
+    values = ["x", *(f"x{turn}" for turn in range(1, work)), "y"]
+    factors = [*["identity"] * (work - 1), "w"]
+    nodes = [
+        helper.make_node("MatMul", [read, factor], [written])
+        for read, factor, written in zip(values[:-1], factors, values[1:], strict=True)
+    ]
+    identity = [numpy_helper.from_array(np.eye(256, dtype=np.float32), "identity")] if work > 1 else []
+    weights = [*identity, weight("w", 256, 256)]
+    return made(nodes, [tensor("x", "N", 256)], [tensor("y", "N", 256)], weights=weights)
 
 
 def cnn(channels: int = 16, size: int = 24, layers: int = 2) -> onnx.ModelProto:

@@ -120,7 +120,8 @@ def test_calibration_data_opens_lower_precision(monkeypatch: pytest.MonkeyPatch)
     rough = Recipe("rough", "int8", lambda material, judge: Made(models.wasteful(1)), needs_calibration=True)
     monkeypatch.setattr(candidates, "all_recipes", lambda: [rough])
     np.savez("data.npz", x=np.random.default_rng(0).standard_normal((80, 256)).astype(np.float32))
-    ended = run("--calibration", "data.npz", "--accuracy-budget", "cosine>=0.9", "--report", "r.json")
+    given = ["--calibration", "data.npz", "--accuracy-budget", "cosine>=0.9", "--shape", "x=64,256"]
+    ended = run(*given, "--report", "r.json")
     assert ended.exit_code == 0, ended.output
     assert "Judged on 40 samples of held-out data against cosine>=0.9" in ended.stdout
     assert json.loads(Path("r.json").read_text())["kept"] == "rough"

@@ -49,9 +49,7 @@ def recipe(name: str, model: onnx.ModelProto, precision: str = "fp32") -> Recipe
 
 def once() -> onnx.ModelProto:
     """What ``models.wasteful`` computes, with one product."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
-    tensors = models.tensor("x", "N", 256), models.tensor("y", "N", 256)
-    return models.made(nodes, tensors[:1], tensors[1:], weights=[models.weight("w", 256, 256)])
+    return models.wasteful(1)
 
 
 def off_by(factor: float) -> onnx.ModelProto:
