@@ -39,6 +39,7 @@ from openclaw.optimizer.precision.sensitivity import WITHIN, fall_back, within_b
 from openclaw.optimizer.recipe import Judge, Made, Material, Recipe
 
 NONE: frozenset[str] = frozenset()
+_QUANTIZER = "quantizer of matrices"
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,18 @@ def make(material: Material, judge: Judge, *, static: bool, smooth: bool = False
 
 
 def _quantizer(material: Material, *, static: bool, engine: str) -> Quantizer:
-    """One that another recipe left behind, for it is long in the making."""
-    name = f"matrices, {'static' if static else 'dynamic'}, {engine}"
-    if name not in material.shared:
-        material.shared[name] = Quantizer(material, static=static, engine=engine)
-    known: Quantizer = material.shared[name]
-    return known
+    """The one that the recipe before left behind, if it is of the same kind: it is long in the making.
+
+    No other is kept, for each holds a copy of the model.
+    """
+    kind = (static, engine)
+    left: tuple[tuple[bool, str], Quantizer] | None = material.shared.get(_QUANTIZER)
+    if left is not None and left[0] == kind:
+        return left[1]
+    material.shared.pop(_QUANTIZER, None)
+    quantizer = Quantizer(material, static=static, engine=engine)
+    material.shared[_QUANTIZER] = kind, quantizer
+    return quantizer
 
 
 def _fewest_smoothed(judging: _Judging, every: frozenset[str]) -> Form:
