@@ -46,8 +46,8 @@ class _IntoConv(NodePass):
 
     def visit(self, node: ir.Node, editor: Editor) -> bool:
         """Folds the chain of maps that ends in ``node`` if all that read it are convolutions that can take it in."""
-        convs = _readers(node)
-        if convs is None:
+        convs = linear.convolved_by(node.outputs[0])
+        if not convs:
             return False
         layers = [layer for layer in map(linear.read, convs) if layer is not None]
         if len(layers) != len(convs) or len({layer.inputs for layer in layers}) != 1:
@@ -77,18 +77,6 @@ class AffineConv(_IntoConv):
 def _rank(conv: ir.Node) -> int:
     weight = real_constant(conv.inputs[1])
     return 0 if weight is None else weight.ndim
-
-
-def _readers(node: ir.Node) -> list[ir.Node] | None:
-    """The Convs that read ``node``'s result as their data, in the same graph; None if anybody else reads it."""
-    value = node.outputs[0]
-    uses = value.uses()
-    if value.is_graph_output() or not uses:
-        return None
-    for user, index in uses:
-        if user.op_type != "Conv" or user.domain != "" or index != 0 or user.graph is not node.graph:
-            return None
-    return [user for user, _ in uses]
 
 
 def _chain(last: ir.Node, *, rank: int, channels: int) -> _Chain | None:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from openclaw.graph.passes.affine import ARITHMETIC
 from openclaw.graph.passes.contract import NodePass
 from openclaw.graph.passes.editing import Editor
+from openclaw.graph.passes.linear import convolved_by
 from openclaw.graph.passes.matching import operands, scalar
 from openclaw.graph.passes.values import sole_reader
 
@@ -31,7 +32,7 @@ class BehindMove(NodePass):
         if move is None or move.domain != "" or move.op_type not in _MOVES or move.inputs[0] is not node.outputs[0]:
             return False
         source = next((value for value, number in operands(node) if scalar(number) is not None), None)
-        if source is None or not _only_convolved(move.outputs[0]):
+        if source is None or not convolved_by(move.outputs[0]):
             return False
         moved = editor.node(move.op_type, [source, *move.inputs[1:]], attributes=dict(move.attributes), like=move)
         inputs = [moved.outputs[0] if value is source else value for value in node.inputs]
@@ -39,10 +40,3 @@ class BehindMove(NodePass):
         moved.outputs[0].type, moved.outputs[0].shape = move.outputs[0].type, move.outputs[0].shape
         editor.replace([node, move], [moved, new], results={move.outputs[0]: new.outputs[0]})
         return True
-
-
-def _only_convolved(value: ir.Value) -> bool:
-    """Whether all that read a value are convolutions, as their data."""
-    readers = value.uses()
-    convolve = all(node.op_type == "Conv" and node.domain == "" and index == 0 for node, index in readers)
-    return bool(readers) and convolve and not value.is_graph_output()

@@ -109,6 +109,12 @@ class Editor:
         ir.convenience.replace_nodes_and_values(graph, old[-1], old, new, tuple(results), tuple(results.values()))
         self.forget(read)
 
+    def replace_constant(self, node: ir.Node, place: int, array: Array, *, name: str) -> None:
+        """Has a node read another constant at ``place``; the initializer that only it read there is removed."""
+        old = node.inputs[place]
+        node.replace_input_with(place, self.constant(array, name, near=node))
+        self.forget([] if old is None else [old])
+
     def forget(self, values: Iterable[ir.Value]) -> None:
         """Removes those of ``values`` that are initializers which nobody reads any more."""
         for value in values:

@@ -160,6 +160,17 @@ def _laid_out(node: ir.Node, grouped: Exact, *, taps: tuple[int, ...]) -> Exact:
     return apart.reshape(-1, apart.shape[2], *taps)
 
 
+def convolved_by(value: ir.Value) -> list[ir.Node]:
+    """The Convs that read ``value`` as their data, in its graph; none if anybody else reads it."""
+    uses = value.uses()
+    others = [
+        node
+        for node, index in uses
+        if node.op_type != "Conv" or node.domain != "" or index != 0 or node.graph is not value.graph
+    ]
+    return [] if others or value.is_graph_output() else [node for node, _ in uses]
+
+
 def pads(conv: ir.Node) -> bool:
     """Whether a Conv may see zeros around its input."""
     weight = real_constant(conv.inputs[1])

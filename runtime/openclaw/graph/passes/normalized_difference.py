@@ -70,9 +70,7 @@ def _own(value: ir.Value | None) -> bool:
 
 
 def _negate(node: ir.Node, place: int, editor: Editor) -> None:
-    old = node.inputs[place]
-    array = constant(old)
-    if old is None or array is None:
-        return
-    node.replace_input_with(place, editor.constant(np.negative(array), old.name or "negated", near=node))
-    editor.forget([old])
+    value = node.inputs[place]
+    array = constant(value)
+    if value is not None and array is not None:
+        editor.replace_constant(node, place, np.negative(array), name=value.name or "negated")

@@ -139,10 +139,8 @@ def _move(found: _Sum, normalization: ir.Node, linear: list[_Linear], *, editor:
 
 def _put(node: ir.Node, place: int, more: npt.NDArray[np.floating], *, editor: Editor) -> None:
     """Adds ``more`` to a row of constants that a node reads."""
-    old = node.inputs[place]
-    row = (_exactly(constant(old)) + more).astype(np.float32)
-    node.replace_input_with(place, editor.constant(row, f"{node.name or node.op_type}/bias", near=node))
-    editor.forget([] if old is None else [old])
+    row = (_exactly(constant(node.inputs[place])) + more).astype(np.float32)
+    editor.replace_constant(node, place, row, name=f"{node.name or node.op_type}/bias")
 
 
 def _exactly(array: Array | None) -> npt.NDArray[np.float64]:

@@ -136,11 +136,7 @@ def _subtract(editor: Editor, add: ir.Node) -> int:
         for place in _PLACES[maker.op_type]:
             array = constant(input_of(maker, place))
             if array is not None:
-                old = maker.inputs[place]
-                negated = -np.asarray(array, np.float32)
-                fresh = editor.constant(negated, f"{maker.name}/negated", near=maker)
-                maker.replace_input_with(place, fresh)
-                editor.forget([old] if old is not None else [])
+                editor.replace_constant(maker, place, -np.asarray(array, np.float32), name=f"{maker.name}/negated")
         difference = editor.node("Sub", [other, product], like=add)
         editor.replace([add], [difference], results={add.outputs[0]: difference.outputs[0]})
         return 1

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Rounded:
+class _Rounded:
     """A group's input in 8 bits."""
 
     q: ir.Value
@@ -64,11 +64,11 @@ class Lowering:
             return
         first = group.layers[0].nodes[0]
         node = self._editor.node("DynamicQuantizeLinear", [group.x], like=first, outputs=3, beside=True)
-        rounded = Rounded(node.outputs[0], node.outputs[1], node.outputs[2])
+        rounded = _Rounded(node.outputs[0], node.outputs[1], node.outputs[2])
         for index, layer in enumerate(group.layers):
             self._put(layer, [*([node] if index == 0 else ()), *self._product(layer, rounded, None)])
 
-    def _rounded(self, group: Group, choice: Choice) -> tuple[Rounded, list[ir.Node]]:
+    def _rounded(self, group: Group, choice: Choice) -> tuple[_Rounded, list[ir.Node]]:
         like = group.layers[0].nodes[0]
         x, nodes = group.x, []
         if choice.smooth is not None:
@@ -79,9 +79,9 @@ class Lowering:
         kind = np.int8 if self._kind.signed_activations else np.uint8
         zero = self._editor.constant(np.asarray(choice.zero, kind), f"{group.name}/zero", near=like)
         nodes.append(self._editor.node("QuantizeLinear", [x, scale, zero], like=like, beside=True))
-        return Rounded(nodes[-1].outputs[0], scale, zero, choice.smooth), nodes
+        return _Rounded(nodes[-1].outputs[0], scale, zero, choice.smooth), nodes
 
-    def _product(self, layer: Layer, rounded: Rounded, off: Floats | None) -> list[ir.Node]:
+    def _product(self, layer: Layer, rounded: _Rounded, off: Floats | None) -> list[ir.Node]:
         """The nodes that multiply, the result last; ``off`` is taken off it."""
         weight, scales = self._weight(layer, rounded.smooth)
         bias = self._bias(layer, off)
@@ -132,7 +132,7 @@ class PairedLowering(Lowering):
     An engine multiplies in 8 bits where it finds these pairs. There must be no ``Attention`` among the layers.
     """
 
-    def _product(self, layer: Layer, rounded: Rounded, off: Floats | None) -> list[ir.Node]:
+    def _product(self, layer: Layer, rounded: _Rounded, off: Floats | None) -> list[ir.Node]:
         weight, scales = self._weight(layer, rounded.smooth)
         like, bias = layer.nodes[0], self._bias(layer, off)
         given = [rounded.q, rounded.scale, rounded.zero]
