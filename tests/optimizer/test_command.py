@@ -22,9 +22,9 @@ from optimizer import models
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Times so little that a test ends soon, and tries one recipe."""
-    monkeypatch.setattr(timing, "HEAT", replace(timing.HEAT, rounds=3, slice_seconds=0.001))
-    monkeypatch.setattr(timing, "FINAL", replace(timing.FINAL, slice_seconds=0.001))
+    """Times little, in slices that outlast the turn of another process, and tries one recipe."""
+    monkeypatch.setattr(timing, "HEAT", replace(timing.HEAT, rounds=3, slice_seconds=0.01))
+    monkeypatch.setattr(timing, "FINAL", replace(timing.FINAL, slice_seconds=0.01))
     made = [Recipe("fewer", "fp32", lambda material, judge: Made(models.wasteful(1)))]
     monkeypatch.setattr(candidates, "all_recipes", lambda: made)
     monkeypatch.setenv("OPENCLAW_CACHE_DIR", str(tmp_path / "cache"))
