@@ -22,6 +22,7 @@ from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.layout import ALONE, Form, Layout, Sequences, find_mask, read_layout
 from openclaw.serving.batching.measuring import LENGTHS, ModelProfile, profile_model
 from openclaw.serving.batching.profile import Point, Profile, batch_sizes
+from openclaw.serving.batching.room import Room
 from openclaw.serving.batching.settings import BatchingSettings
 from openclaw.serving.batching.verifying import agree
 
@@ -231,6 +232,20 @@ async def test_sixteen_frames_are_one_run_and_each_gets_its_own_scores(
     answers, watched = await ask(model, frames, profile=flat(measured, 16), executor=executor)
     assert watched.shapes == [(16, 3, 16, 16)]
     assert_as_alone(model, frames, answers)
+
+
+@pytest.mark.parametrize(
+    ("left", "parts"), [(None, [120]), (4_800, [120]), (2_000, [50, 50, 20]), (1, [32, 32, 32, 24])]
+)
+async def test_a_request_of_many_rows_is_run_in_parts_that_there_is_memory_for(
+    left: int | None, parts: list[int], folder: Path, executor: ThreadPoolExecutor
+) -> None:
+    model = Model.from_file(graphs.frames(folder / "frames.onnx"), threads=1)
+    request = {"frame": np.random.default_rng(0).integers(0, 256, (120, 3, 16, 16), np.uint8)}
+    profile = replace(flat(learned(model)), room=Room(lambda: left, grown=10))
+    answers, watched = await ask(model, [request], profile=profile, executor=executor)
+    assert [shape[0] for shape in watched.shapes] == parts
+    assert_as_alone(model, [request], answers)
 
 
 async def test_images_of_different_sizes_share_runs_only_with_their_like(

@@ -49,6 +49,16 @@ def test_no_batch_needs_more_memory_than_there_is(size: int, row: int) -> None:
     assert machine.left() >= 0
 
 
+@given(st.integers(0, 1 << 40), st.integers(1, 1 << 30), st.integers(1, 4096))
+def test_the_most_that_fits_fits_and_one_more_does_not(left: int, grown: int, elements: int) -> None:
+    room = Room(lambda: left, grown, elements)
+    most = room.most()
+    assert most is not None
+    assert room.fits(most)
+    assert not room.fits(most + 1)
+    assert grown * most / elements <= left
+
+
 def test_every_batch_fits_where_what_is_left_is_not_known() -> None:
     assert Room(lambda: None, 1 << 40).fits(1 << 20)
 

@@ -15,9 +15,11 @@ from typing import Any
 import aiohttp
 import grpc.aio
 import numpy as np
+import onnx
 import psutil
 import pytest
 from benchmarks.memory.groups import allow
+from onnx import helper, numpy_helper
 
 from grpcserving.calls import message, model_infer, refused
 from support.groups import inside
@@ -185,7 +187,7 @@ async def test_under_load_everyone_is_answered_or_told_to_come_again(
         await until(lambda: _holds(client, 0))
         refusals = await metric(client, "openclaw_requests_shed_total", model="digits", reason="memory")
         assert refusals >= statuses[503]
-        # The outputs, and what the interpreter needs besides, are not buffers of ours.
+        # What the interpreter needs besides is not a buffer of ours.
         assert process.memory_info().rss - before < BUDGET + 48 * MIB
         assert server.process.poll() is None
 
@@ -240,6 +242,57 @@ async def test_a_message_that_does_not_fit_ends_its_call_and_no_other(
         await infer(large)
         await until(lambda: _holds(client, 0))
         assert await metric(client, "openclaw_requests_shed_total", model="digits", reason="memory") == 1
+
+
+class Wide:
+    """A model of 1 MiB of output for every row: its only number, 262,144 times."""
+
+    def __init__(self, folder: Path) -> None:
+        weight = numpy_helper.from_array(np.ones((1, MIB // 4), np.float32), "w")
+        ends = [helper.make_tensor_value_info(name, 1, ["N", size]) for name, size in (("x", 1), ("y", MIB // 4))]
+        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "wide", ends[:1], ends[1:], [weight])
+        self.path = folder / "wide.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), self.path)
+
+    @staticmethod
+    def request(rows: int) -> dict[str, Any]:
+        x = {"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": list(range(rows))}
+        return {"inputs": [x], "parameters": {"binary_data_output": True}}
+
+    @staticmethod
+    def is_right(answer: bytes, header_length: int, rows: int) -> bool:
+        y = np.frombuffer(answer[header_length:], np.float32).reshape(rows, MIB // 4)
+        return bool((y == np.arange(rows)[:, None]).all())
+
+
+async def test_an_output_that_does_not_fit_is_refused_before_the_run_and_answers_on_their_way_go_on(
+    start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    wide = Wide(tmp_path)
+    server = start_server(wide.path, "--memory-budget", "40MiB", "--drain-delay", 0).wait_ready()
+    url = "/v2/models/wide/infer"
+    async with (
+        asyncio.timeout(60),
+        aiohttp.ClientSession(server.url) as client,
+        aiohttp.ClientSession(server.url) as late,
+    ):
+        # More than sockets hold, so it is in the server until it is read.
+        async with client.post(url, json=wide.request(24)) as answer:
+            assert answer.status == 200
+            async with late.post(url, json=wide.request(20)) as refusal:
+                assert refusal.status == 503
+                assert "Retry-After" in refusal.headers
+                assert "bytes of memory are needed" in (await refusal.json())["error"]
+            assert await metric(late, "openclaw_requests_shed_total", model="wide", reason="memory") == 1
+            async with late.post(url, json=wide.request(2)) as small:
+                assert wide.is_right(await small.read(), int(small.headers[LENGTH]), 2)
+            assert wide.is_right(await answer.read(), int(answer.headers[LENGTH]), 24)
+        await until(lambda: _holds(client, 0))
+        async with late.post(url, json=wide.request(20)) as again:
+            assert wide.is_right(await again.read(), int(again.headers[LENGTH]), 20)
+        async with late.post(url, json=wide.request(48)) as never:
+            assert never.status == 413
+            assert "server.memoryBudgetBytes is 41,943,040" in (await never.json())["error"]
 
 
 async def test_workers_share_one_budget(

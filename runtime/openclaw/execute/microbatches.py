@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openclaw.execute.outputs import Empty, arrays_for
 from openclaw.graph.rows import rows_of
 
 _Array = npt.NDArray[np.generic]
@@ -23,14 +24,16 @@ Run = Callable[[Any, Mapping[str, _Array]], list[_Array]]
 class MicroBatches:
     """Runs of a model whose rows are independent, at most ``rows`` at once; for several threads at once."""
 
-    __slots__ = ("_rows", "_run")
+    __slots__ = ("_empty", "_rows", "_run")
 
-    def __init__(self, run: Run, rows: int) -> None:
+    def __init__(self, run: Run, rows: int, empty: Empty = np.empty) -> None:
         """
         Args:
             run: runs the model; it may raise whatever it likes.
             rows: that are run at once, from 1.
+            empty: makes the arrays that outputs are put together in.
         """
+        self._empty = empty
         self._run = run
         self._rows = rows
 
@@ -48,7 +51,7 @@ class MicroBatches:
             end = min(start + self._rows, total)
             part = self._run(names, {name: array[start:end] for name, array in feeds.items()})
             if not whole:
-                whole = [np.empty((total, *each.shape[1:]), each.dtype) for each in part]
+                whole = arrays_for(feeds, (((total, *each.shape[1:]), each.dtype) for each in part), self._empty)
             for output, given in zip(whole, part, strict=True):
                 if given.shape != (end - start, *output.shape[1:]):
                     return self._run(names, feeds)

@@ -13,9 +13,18 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from openclaw.devices.cpu import Grant, default_threads, read_grant
-from openclaw.errors import DeviceUnavailable, InferenceFailed, InvalidRequest, ModelInvalid, ModelNotFound, OutOfMemory
+from openclaw.errors import (
+    DeviceUnavailable,
+    InferenceFailed,
+    InvalidRequest,
+    ModelInvalid,
+    ModelNotFound,
+    OutOfMemory,
+    RequestError,
+)
 from openclaw.execute import engines
 from openclaw.execute.bound import Bound
+from openclaw.execute.outputs import Empty
 from openclaw.execute.running import runner
 from openclaw.graph import bfloat16
 from openclaw.graph.properties import readable_properties
@@ -193,9 +202,12 @@ class Model:
                 inputs may have to agree with each other, or numbers with a table. What kernels make of the rest has no
                 error of its own, so it is taken for this once the model has worked, on a CPU.
             InferenceFailed: there is no memory, the device failed, or the model has never worked.
+            RequestError: what :meth:`place_outputs` was given has no place for the outputs.
         """
         try:
             results: list[Array] = self._run(names, arrays)
+        except RequestError:
+            raise
         except ort_errors.InvalidArgument as error:
             raise InvalidRequest(f"the model refuses these inputs: {_brief(error)}") from error
         except MemoryError as error:
@@ -215,6 +227,16 @@ class Model:
         # The other engines are built into an onnxruntime for GPUs.
         own = self.engine in (engines.OWN, engines.OPENVINO)
         return own and (self.device is None or self.device.on_cpu)
+
+    def place_outputs(self, empty: Empty) -> None:
+        """Has large outputs written to arrays that ``empty`` makes, where their shapes can be told before a run.
+
+        Args:
+            empty: makes an array of a shape and datatype, of any content. Where it raises a RequestError, so does a
+                run, before it begins.
+        """
+        if self.engine == engines.OWN and self._on_cpu:
+            self._run = runner(self._session, self.signature, self.memory, empty=empty)
 
     def close(self) -> None:
         """Gives its memory back once the runs that go on have ended; it answers nothing after that."""

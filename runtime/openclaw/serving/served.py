@@ -62,7 +62,7 @@ class Served:
             runs: of the model at the same time.
             spare: runs that may share the cores of these.
             hop: seconds that it costs to have something run by the executor.
-            pool: where batches lie; None: memory of its own.
+            pool: where batches and large outputs lie; None: memory of its own.
         """
         self.name = loaded.config.name
         self.version = version
@@ -77,6 +77,7 @@ class Served:
         self._readers = 0
         self._all_read = asyncio.Event()
         self._dormant: Dormant | None = None
+        self._buffers = Buffers(pool, self.name)
         self._batch = partial(
             Batcher,
             settings=settings_of(loaded.config),
@@ -85,7 +86,7 @@ class Served:
             concurrency=runs,
             spare=spare,
             hop=hop,
-            buffers=Buffers(pool, self.name),
+            buffers=self._buffers,
         )
         self._batcher: Batcher | Dormant
         self.shortcut: Shortcut | None
@@ -209,6 +210,7 @@ class Served:
 
     def _open(self, loaded: Loaded) -> None:
         self._loaded = loaded
+        loaded.model.place_outputs(self._buffers.array)
         self._batcher = batcher = self._batch(loaded.model.infer, profile=loaded.profile)
         quick = loaded.inline or loaded.model
         self.shortcut = shortcut_to(quick, batcher, self._statistics, name=self.name, version=self.version)

@@ -7,17 +7,18 @@ from math import prod
 
 import numpy as np
 
+from openclaw.errors import OverBudget, RequestTooLarge
 from openclaw.execute.session import Array
 from openclaw.memory.accounting import Account
 from openclaw.memory.pool.objects import ObjectPool
 from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout
 
 POOLED = 64 * 1024
-"""Bytes of an input from which on its memory is counted and used again; the heap is as good for less."""
+"""Bytes of an array from which on its memory is counted and used again; the heap is as good for less."""
 
 
 class Buffers:
-    """Memory for the inputs of batches, used again once nobody has a view of it any more; on any thread.
+    """Memory for the inputs of batches and for large outputs, used again once nobody sees it any more; on any thread.
 
     Args:
         pool: that it comes from; None: one without a bound.
@@ -31,11 +32,24 @@ class Buffers:
         self._model = model
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-        """An array of any content. Raises OverBudget."""
+        """An array of any content.
+
+        Raises:
+            OverBudget: there is no memory for it now.
+            RequestTooLarge: there never will be.
+        """
         size = prod(shape) * dtype.itemsize
         if dtype.hasobject or size < POOLED:
             return np.empty(shape, dtype)
-        return np.frombuffer(self._pool.take(size, model=self._model).view, dtype).reshape(shape)
+        try:
+            memory = self._pool.take(size, model=self._model)
+        except OverBudget as error:
+            budget = self._pool.account.budget
+            if budget is None or size <= budget:
+                raise
+            sentence = f"a tensor of {size:,} bytes is needed for this; server.memoryBudgetBytes is {budget:,}"
+            raise RequestTooLarge(sentence) from error
+        return np.frombuffer(memory.view, dtype).reshape(shape)
 
 
 def gather(

@@ -91,6 +91,7 @@ class Batcher:
     def adopt(self, profile: ModelProfile) -> None:
         """Goes by what was measured anew; those who wait already keep the form that they came in."""
         self._layout = profile.layout
+        self._room = profile.room
         largest = self._settings.max_batch_size if profile.layout is not None else 1
         self._largest = min(largest, profile.most or largest)
         # Where there may be no memory for larger batches, there may be none for a run beside another either.
@@ -318,7 +319,8 @@ class Batcher:
         for ticket in tickets:
             self._observer.queued(began - ticket.since)
         form = tickets[0].form._replace(length=batch.length)
-        run = Running(tickets, self._layout, form, batch.rows, now, now + batch.seconds)
+        most = self._at_once(form, batch.rows)
+        run = Running(tickets, self._layout, form, batch.rows, most, now, now + batch.seconds)
         self._running.add(run)
         for each in self._running:
             each.share(now, len(self._running) / self._workers)
@@ -328,10 +330,21 @@ class Batcher:
         except RuntimeError:
             loop.call_soon(self._finished, run, Outcome([NotReady("the server is stopping")] * len(tickets), None))
 
+    def _at_once(self, form: Form, rows: int) -> int:
+        """Rows that there is memory for in one run; as many as share one there surely is."""
+        elements = self._room.most() if rows > self._largest else 0
+        return rows if elements is None else max(self._largest, elements // max(form.length, 1))
+
     def _work(self, run: Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
         outcome = execute(
-            self._run, run.tickets, run.layout, length=run.form.length, buffers=self._buffers, clock=self._clock
+            self._run,
+            run.tickets,
+            run.layout,
+            length=run.form.length,
+            most=run.most,
+            buffers=self._buffers,
+            clock=self._clock,
         )
         loop.call_soon_threadsafe(self._finished, run, outcome)
 

@@ -47,6 +47,7 @@ class ModelProfile:
         reason: in words, whether and why requests are batched.
         padding: in words, whether sequences of different lengths share a run; empty for models without.
         most: rows that there surely is memory for at once; None: for all that may share a run.
+        room: what tells it for a request that has more rows than ever share a run.
     """
 
     layout: Layout | None
@@ -54,6 +55,7 @@ class ModelProfile:
     reason: str = ""
     padding: str = ""
     most: int | None = None
+    room: Room = field(default_factory=Room)
 
     @property
     def profile(self) -> Profile:
@@ -85,7 +87,7 @@ def profile_model(
         clock: seconds.
         room: memory for larger batches; None: there is enough.
     """
-    timer = _Timer(clock, clock() + budget, room or Room(lambda: None))
+    timer = _Timer(clock, clock() + budget, room or Room())
     measured = _profile(run, signature, settings=settings, timer=timer)
     log.info("%s%s", measured.reason, f"; {measured.padding}" if measured.padding else "")
     return measured
@@ -115,7 +117,7 @@ def _profile(run: Run, signature: Signature, *, settings: BatchingSettings, time
     reason = _reason(profiles)
     if timer.most is not None:
         reason += f"; there is no memory to run more than {timer.most} at once"
-    return ModelProfile(layout, profiles, reason, padding, timer.most)
+    return ModelProfile(layout, profiles, reason, padding, timer.most, timer.room)
 
 
 def _working_probe(run: Run, signature: Signature, mask: str | None) -> Probe | None:

@@ -11,6 +11,10 @@ _SHARE = 0.5
 """Of the memory that is left: the rest is for other runs, and for requests."""
 
 
+def _unknown() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Room:
     """What a run may take, by the one that took the most for its size.
@@ -21,14 +25,21 @@ class Room:
         elements: rows, of sequences times their length, of that run.
     """
 
-    left: Callable[[], int | None]
+    left: Callable[[], int | None] = _unknown
     grown: int = 0
     elements: int = 1
 
+    def most(self) -> int | None:
+        """Elements of a run that needs no more than its share of what is left; None: any number."""
+        left = self.left()
+        if left is None or not self.grown:
+            return None
+        return int(left * _SHARE * self.elements / (self.grown * _ARENA))
+
     def fits(self, elements: int) -> bool:
         """Whether a run of so many elements needs no more than its share of what is left."""
-        left = self.left()
-        return left is None or self.grown * elements / self.elements * _ARENA <= left * _SHARE
+        most = self.most()
+        return most is None or elements <= most
 
     def took(self, elements: int, *, before: int | None) -> None:
         """A run of so many ended.

@@ -18,6 +18,7 @@ class Running:
         layout: how they are laid together; a single one needs none.
         form: of them together.
         rows: in all.
+        most: of them at once: a single request may have more than there is memory for.
         began: by the loop's clock, seconds.
         ends: when it should end, by the same clock.
         sharing: the most runs that went on for each worker meanwhile.
@@ -27,6 +28,7 @@ class Running:
     layout: Layout | None
     form: Form
     rows: int
+    most: int
     began: float
     ends: float
     sharing: float = 1.0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from openclaw.execute.microbatches import MicroBatches
 from openclaw.execute.session import Array
 from openclaw.serving.batching.assembly import Buffers, gather, split
 from openclaw.serving.batching.layout import Layout
@@ -29,6 +30,7 @@ def execute(
     layout: Layout | None,
     *,
     length: int,
+    most: int,
     buffers: Buffers,
     clock: Clock = time.perf_counter,
 ) -> Outcome:
@@ -39,10 +41,13 @@ def execute(
         tickets: requests for the same outputs.
         layout: how to lay them together; a single one needs none.
         length: to which sequences are filled up.
+        most: rows that are run at once where there is a layout: a request of more takes no more memory in the model.
         buffers: where to lay them.
         clock: that the run is timed with, seconds.
     """
     outputs = tickets[0].outputs
+    if layout is not None:
+        run = MicroBatches(run, most, buffers.array).run
     try:
         if len(tickets) == 1:
             start = clock()
