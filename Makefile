@@ -100,11 +100,11 @@ bench-serving: install ## Throughput, latency and goodput beside other servers (
 	$(BIN)/python -m benchmarks.serving.run summary
 
 .PHONY: bench-graph
-bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about 25 minutes)
+bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about half an hour)
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about 45 minutes)
+bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about half an hour)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
 	$(BIN)/python -m benchmarks.memory.run tiers $(filter --quick --group=% --results=%,$(ARGS))
 	$(BIN)/python -m benchmarks.memory.run pauses $(filter --quick --results=%,$(ARGS))

@@ -28,7 +28,7 @@ from openclaw.inspection.memory import plan_of
 from openclaw.memory.choice import DEFAULT
 from openclaw.optimizer.measuring.timing import Plan
 
-_TURNS = 41
+_TURNS = 21
 _LIMIT = 300  # seconds that a process may take
 
 
@@ -54,9 +54,9 @@ class Effort:
 
     @property
     def turns(self) -> Plan:
-        """For the clock, where engines are timed by turns."""
+        """For the clock, where engines are timed by turns: of each sitting."""
         rounds = 2 if self.small else _TURNS
-        return Plan(rounds=rounds, least=min(5, rounds), slice_seconds=0.08, seconds=0.5 if self.small else 24.0)
+        return Plan(rounds=rounds, least=min(5, rounds), slice_seconds=0.08, seconds=0.2 if self.small else 16.0)
 
 
 def measured(

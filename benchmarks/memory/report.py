@@ -90,7 +90,7 @@ def _processes(results: Results) -> Iterator[str]:
     yield (
         "MiB after the runs (PSS), and the most that the process's control group had, from its first instruction to "
         "its last (resident: there was no group, so the most that was resident); both through the default's. Latency "
-        "there, and its ratio to the default's by turns in one process.\n"
+        "there, and its ratio to the default's by turns in one process, opened anew three times.\n"
     )
     yield markdown.table(["Model", "Batch", "Engine", "After", "", "Most", "", "ms", "of default"], rows)
 

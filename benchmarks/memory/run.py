@@ -47,7 +47,7 @@ Engines  onnxruntime's default; the same model in the memory chosen for it; in t
 planner  fragmentation of 200 random sets of lifetimes, and the time of large plans
 Begin with:
   python -m benchmarks.memory.run compare --quick                    a minute, to see that all works
-  python -m benchmarks.memory.run compare                            the figures; about 35 minutes on 2 cores
+  python -m benchmarks.memory.run compare                            the figures; about 25 minutes on 2 cores
   python -m benchmarks.memory.run compare --only unet --batch 16     a part; the others stay as they were
   python -m benchmarks.memory.run tiers                              models with less memory than they are large
   python -m benchmarks.memory.run pauses | buffers                   the collector under load; large bodies
