@@ -98,6 +98,18 @@ def test_few_rows_have_to_look_quick_enough_themselves() -> None:
     assert not stays(mine, default, divided=True)
 
 
+@pytest.mark.parametrize(("noise", "most"), [(0.03, 0.05), (0.06, 0.15)])
+def test_few_rows_that_are_slower_by_a_twentieth_rarely_stay(noise: float, most: float) -> None:
+    assert share_that_stays(1.05, 20, noise=noise, divided=True) <= most
+
+
+@given(st.floats(0.01, 100.0))
+def test_few_rows_that_stay_by_their_estimate_are_within_what_is_allowed(allowed: float) -> None:
+    mine, default = rounds(allowed, 7, noise=0.03)
+    if stays(mine, default, divided=True, allowed=allowed):
+        assert compared(mine, default).ratio <= allowed
+
+
 def test_few_rows_must_be_shown_not_to_be_much_slower() -> None:
     mine, default = [1.30, 0.80, 1.00, 1.25, 0.85, 1.02, 1.00], [1.0] * 7
     assert compared(mine, default).ratio <= SLOWER

@@ -184,7 +184,7 @@ class Chooser:
         worst = max(found, key=lambda one: one.ratio)
         limit = f"{self._allowed:.3g} is allowed" if self._asked == "auto" else "the least was asked for"
         if self._asked == "auto" and not why and kept != (worst.ratio <= self._allowed):
-            told = "no slower beyond the noise" if kept else "it may be much slower by the noise"
+            told = "no slower beyond the noise" if kept else "it may be slower, by the noise"
             limit = f"{told} of {worst.rounds} rounds"
         self._tried.append(
             Holding(
