@@ -34,6 +34,7 @@ SELECTION = (
     "tests/memory/test_lifetimes.py",
     "tests/memory/test_mapped.py",
     "tests/memory/test_microbatches.py",
+    "tests/memory/test_outputs.py",
     "tests/memory/test_placing.py",
     "tests/memory/test_planner.py",
     "tests/memory/test_pool_locked.py",
