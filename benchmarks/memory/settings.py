@@ -19,6 +19,8 @@ NETS = {
 }
 """By the name of a family, in the order in which they are measured."""
 BATCHES = (1, 16)
+SITTINGS = 3
+"""How often engines are opened: of one model in one memory some are two percent faster than others, as it happens."""
 
 
 def key(net: str, batch: int) -> str:

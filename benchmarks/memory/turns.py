@@ -7,14 +7,12 @@ from pathlib import Path
 
 from benchmarks.graph.families.drawing import Feed
 from benchmarks.memory.engine import opened
+from benchmarks.memory.settings import SITTINGS
 
 from openclaw.graph.properties import read_properties
 from openclaw.memory.properties import memory_of
 from openclaw.optimizer.measuring.engine import Engine
 from openclaw.optimizer.measuring.timing import Plan, compare
-
-SITTINGS = 3
-"""How often engines are opened: of one model in one memory some are two percent faster than others, as it happens."""
 
 
 def by_turns(files: Mapping[str, Path], feed: Feed, *, threads: int, plan: Plan) -> dict[str, tuple[float, ...]]:
