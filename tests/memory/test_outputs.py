@@ -12,14 +12,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.errors import InvalidRequest, OverBudget
-from openclaw.execute.outputs import LARGE
 from openclaw.execute.session import Model
 from openclaw.memory.arena import Arena, Shrink
+from openclaw.memory.pool.objects import POOLED
 from openclaw.memory.properties import Memory
+from optimizer import models
 
 Array = np.ndarray[Any, Any]
 
-WIDE = LARGE // 4
+WIDE = POOLED // 4
 """Numbers of an output that is just large."""
 
 
@@ -40,15 +41,10 @@ class Places:
 
 def net(folder: Path, nodes: list[Any], outputs: dict[str, list[Any]], weights: dict[str, Array] | None = None) -> Path:
     """A model of FP32[N,4] ``x``."""
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )
+    ends = [models.tensor(name, *shape) for name, shape in outputs.items()]
+    constants = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     path = folder / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(models.made(nodes, [models.tensor("x", "N", 4)], ends, weights=constants), path)
     return path
 
 
@@ -100,14 +96,14 @@ def test_what_was_let_in_with_large_inputs_is_answered_also_where_there_is_no_pl
     path = net(tmp_path, [helper.make_node("Neg", ["x"], ["y"])], {"y": ["N", 4]})
     model, places = Model.from_file(path, memory=memory), Places(0)
     model.place_outputs(places.empty)
-    x = rows(LARGE // 16)
+    x = rows(POOLED // 16)
     np.testing.assert_array_equal(model.run(x)["y"], -x["x"])
     assert places.made == []
 
 
 @pytest.mark.parametrize("memory", [Memory(), Memory(Arena(), rows=2)])
 def test_nothing_is_run_where_there_is_no_place(widening: Path, memory: Memory) -> None:
-    model, places = Model.from_file(widening, memory=memory), Places(3 * LARGE)
+    model, places = Model.from_file(widening, memory=memory), Places(3 * POOLED)
     model.place_outputs(places.empty)
     with pytest.raises(OverBudget):
         model.run(rows(4))
@@ -157,7 +153,7 @@ def test_outputs_of_other_rows_than_the_inputs_are_right_and_not_placed_again(
 ) -> None:
     model, places = Model.from_file(net(tmp_path, nodes, {"y": ["N", 4]}, weights)), Places()
     model.place_outputs(places.empty)
-    for count in (LARGE // 16, LARGE // 16 + 1, LARGE // 16):
+    for count in (POOLED // 16, POOLED // 16 + 1, POOLED // 16):
         x = rows(count)
         np.testing.assert_array_equal(model.run(x)["y"], expected(x["x"]))
     assert len(places.made) == placed
@@ -181,10 +177,9 @@ def test_what_a_model_refuses_is_refused_as_without_and_the_next_is_placed_again
 
 @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BFLOAT16])
 def test_datatypes_that_numpy_has_no_plain_memory_for_are_left_to_onnxruntime(tmp_path: Path, kind: int) -> None:
-    ends = [helper.make_tensor_value_info(name, kind, ["N", WIDE]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "net", ends[:1], ends[1:])
+    ends = [models.tensor(name, "N", WIDE, kind=kind) for name in "xy"]
     path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(models.made([helper.make_node("Identity", ["x"], ["y"])], ends[:1], ends[1:]), path)
     model, places = Model.from_file(path), Places()
     model.place_outputs(places.empty)
     x = np.full((3, WIDE), "a", object) if kind == TensorProto.STRING else np.ones((3, WIDE), np.uint16)

@@ -17,7 +17,8 @@ from batching import models as graphs
 from openclaw.errors import InvalidRequest
 from openclaw.execute.session import Array, Model
 from openclaw.graph.signature import Signature, TensorSpec
-from openclaw.serving.batching.assembly import POOLED, Buffers, gather, split
+from openclaw.memory.pool.objects import POOLED
+from openclaw.serving.batching.assembly import Buffers, gather, split
 from openclaw.serving.batching.batcher import Batcher
 from openclaw.serving.batching.layout import ALONE, Form, Layout, Sequences, find_mask, read_layout
 from openclaw.serving.batching.measuring import LENGTHS, ModelProfile, profile_model

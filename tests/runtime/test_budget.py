@@ -22,6 +22,7 @@ from benchmarks.memory.groups import allow
 from onnx import helper, numpy_helper
 
 from grpcserving.calls import message, model_infer, refused
+from optimizer import models
 from support.groups import inside
 from support.waiting import until
 
@@ -248,11 +249,11 @@ class Wide:
     """A model of 1 MiB of output for every row: its only number, 262,144 times."""
 
     def __init__(self, folder: Path) -> None:
-        weight = numpy_helper.from_array(np.ones((1, MIB // 4), np.float32), "w")
-        ends = [helper.make_tensor_value_info(name, 1, ["N", size]) for name, size in (("x", 1), ("y", MIB // 4))]
-        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "wide", ends[:1], ends[1:], [weight])
+        ends = [models.tensor(name, "N", size) for name, size in (("x", 1), ("y", MIB // 4))]
+        ones = numpy_helper.from_array(np.ones((1, MIB // 4), np.float32), "w")
+        product = helper.make_node("MatMul", ["x", "w"], ["y"])
         self.path = folder / "wide.onnx"
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), self.path)
+        onnx.save(models.made([product], ends[:1], ends[1:], weights=[ones]), self.path)
 
     @staticmethod
     def request(rows: int) -> dict[str, Any]:

@@ -19,23 +19,21 @@ import onnxruntime
 from openclaw.errors import RequestError
 from openclaw.graph.rows import rows_of
 from openclaw.graph.signature import Signature, TensorSpec
+from openclaw.memory.pool.objects import POOLED
 
 _Array = npt.NDArray[np.generic]
 
+_Kind = tuple[tuple[int, ...], np.dtype[np.generic]]
+"""Shape and datatype."""
+
 Empty = Callable[[tuple[int, ...], np.dtype[np.generic]], _Array]
 """Makes an array of a shape, of any content."""
-
-LARGE = 64 * 1024
-"""Bytes of an output from which on it is bound, which takes microseconds: a run that makes so many takes far longer.
-Bytes of inputs from which on they were let in for what they take."""
 
 _NOT_BOUND = ("BYTES", "BF16")
 """What numpy has no plain memory for, as onnxruntime would write or read it."""
 
 
-def arrays_for(
-    feeds: Mapping[str, _Array], kinds: Iterable[tuple[tuple[int, ...], np.dtype[np.generic]]], empty: Empty
-) -> list[_Array]:
+def arrays_for(feeds: Mapping[str, _Array], kinds: Iterable[_Kind], empty: Empty) -> list[_Array]:
     """Arrays of these shapes and datatypes by ``empty``.
 
     Who was let in with large inputs is not refused for its outputs, which would cost it all that it has sent: its
@@ -53,7 +51,7 @@ def arrays_for(
     try:
         return [empty(shape, dtype) for shape, dtype in kinds]
     except RequestError:
-        if sum(array.nbytes for array in feeds.values()) < LARGE:
+        if sum(array.nbytes for array in feeds.values()) < POOLED:
             raise
         return [np.empty(shape, dtype) for shape, dtype in kinds]
 
@@ -81,13 +79,11 @@ class BoundOutputs:
 
     def run(self, names: Sequence[str], feeds: Mapping[str, _Array], options: Any = None) -> list[_Array]:
         """As ``InferenceSession.run``."""
-        specs = self._large(names, feeds)
-        if specs is None:
+        kinds = self._kinds(names, feeds)
+        if kinds is None or all(prod(shape) * dtype.itemsize < POOLED for shape, dtype in kinds.values()):
             results: list[_Array] = self._session.run(names, feeds, options)
             return results
-        rows = rows_of(feeds)
-        kinds = [(_shape(spec, rows), spec.dtype) for spec in specs]
-        outputs = dict(zip((spec.name for spec in specs), arrays_for(feeds, kinds, self._empty), strict=True))
+        outputs = dict(zip(kinds, arrays_for(feeds, kinds.values(), self._empty), strict=True))
         try:
             self._run_bound(feeds, outputs, options)
         except Exception:
@@ -97,16 +93,19 @@ class BoundOutputs:
             return results
         return [outputs[name] for name in names]
 
-    def _large(self, names: Sequence[str], feeds: Mapping[str, _Array]) -> list[TensorSpec] | None:
-        """The outputs of a run, if they can be bound and are worth it."""
+    def _kinds(self, names: Sequence[str], feeds: Mapping[str, _Array]) -> dict[str, _Kind] | None:
+        """Shapes and datatypes of the outputs of a run, by name; None: they cannot be told, or not be bound."""
         if not self._binds:
             return None
-        specs = [self._outputs.get(name) for name in names]
         rows = rows_of(feeds)
-        known = [spec for spec in specs if spec is not None and (rows is not None or spec.shape[0] != -1)]
-        if len(known) < len(specs):
-            return None
-        return known if any(prod(_shape(spec, rows)) * spec.dtype.itemsize >= LARGE for spec in known) else None
+        kinds = {}
+        for name in names:
+            spec = self._outputs.get(name)
+            first = rows if spec is None or spec.shape[0] == -1 else spec.shape[0]
+            if spec is None or first is None:
+                return None
+            kinds[name] = (first, *spec.shape[1:]), spec.dtype
+        return kinds
 
     def _run_bound(self, feeds: Mapping[str, _Array], outputs: Mapping[str, _Array], options: Any) -> None:
         binding = self._session.io_binding()
@@ -121,7 +120,3 @@ class BoundOutputs:
 
 def _told_by_rows(spec: TensorSpec) -> bool:
     return spec.datatype not in _NOT_BOUND and bool(spec.shape) and -1 not in spec.shape[1:]
-
-
-def _shape(spec: TensorSpec, rows: int | None) -> tuple[int, ...]:
-    return (rows, *spec.shape[1:]) if rows is not None and spec.shape[0] == -1 else spec.shape

@@ -21,13 +21,11 @@ import numpy as np
 
 from openclaw.errors import InvalidRequest, RequestTooLarge
 from openclaw.memory.accounting import Account, Level
-from openclaw.memory.pool.objects import ObjectPool
+from openclaw.memory.pool.objects import POOLED, ObjectPool
 from openclaw.serving.shown import shown
 
 FOLDER = Path("/dev/shm")
 
-_POOLED = 64 * 1024
-"""Bytes of a tensor from which on its copy is counted."""
 _LONGEST_KEY = 255
 _LONGEST_NAME = 255
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -55,7 +53,7 @@ class Region:
 
     def read(self, offset: int, size: int) -> memoryview:
         """A copy of ``size`` bytes; raises InvalidRequest if the object was cut short meanwhile, or OverBudget."""
-        memory = self._pool.take(size).view if size >= _POOLED else np.empty(size, np.uint8).data
+        memory = self._pool.take(size).view if size >= POOLED else np.empty(size, np.uint8).data
         done = 0
         while done < size:
             count = os.preadv(self._descriptor, [memory[done:]], self.status["offset"] + offset + done)

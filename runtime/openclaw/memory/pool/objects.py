@@ -21,6 +21,8 @@ from openclaw.errors import OverBudget
 from openclaw.memory.accounting import Account, Claim, Level, State
 from openclaw.memory.pool.sizes import size_class
 
+POOLED = 64 * 1024
+"""Bytes from which on memory is worth a buffer of a pool, and is counted; the heap is as good for less."""
 KEEP_BYTES = 64 * 1024 * 1024
 """Bytes that wait to be used again, at most."""
 KEEP_SECONDS = 10.0

@@ -10,11 +10,8 @@ import numpy as np
 from openclaw.errors import OverBudget, RequestTooLarge
 from openclaw.execute.session import Array
 from openclaw.memory.accounting import Account
-from openclaw.memory.pool.objects import ObjectPool
+from openclaw.memory.pool.objects import POOLED, ObjectPool
 from openclaw.serving.batching.layout import SEQUENCE_AXIS, Layout
-
-POOLED = 64 * 1024
-"""Bytes of an array from which on its memory is counted and used again; the heap is as good for less."""
 
 
 class Buffers:

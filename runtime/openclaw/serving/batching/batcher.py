@@ -337,15 +337,7 @@ class Batcher:
 
     def _work(self, run: Running, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread of the executor."""
-        outcome = execute(
-            self._run,
-            run.tickets,
-            run.layout,
-            length=run.form.length,
-            most=run.most,
-            buffers=self._buffers,
-            clock=self._clock,
-        )
+        outcome = execute(self._run, run, buffers=self._buffers, clock=self._clock)
         loop.call_soon_threadsafe(self._finished, run, outcome)
 
     def _finished(self, run: Running, outcome: Outcome) -> None:

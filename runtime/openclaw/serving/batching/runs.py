@@ -12,6 +12,7 @@ from openclaw.serving.batching.assembly import Buffers, gather, split
 from openclaw.serving.batching.layout import Layout
 from openclaw.serving.batching.probing import Run
 from openclaw.serving.batching.queue import Ticket
+from openclaw.serving.batching.running import Running
 
 Answer = list[Array] | Exception
 Clock = Callable[[], float]
@@ -24,30 +25,19 @@ class Outcome(NamedTuple):
     seconds: float | None
 
 
-def execute(
-    run: Run,
-    tickets: Sequence[Ticket],
-    layout: Layout | None,
-    *,
-    length: int,
-    most: int,
-    buffers: Buffers,
-    clock: Clock = time.perf_counter,
-) -> Outcome:
+def execute(run: Run, running: Running, *, buffers: Buffers, clock: Clock = time.perf_counter) -> Outcome:
     """Runs requests together; if that fails, one by one, so that a bad one fails alone.
 
     Args:
         run: the model.
-        tickets: requests for the same outputs.
-        layout: how to lay them together; a single one needs none.
-        length: to which sequences are filled up.
-        most: rows that are run at once where there is a layout: a request of more takes no more memory in the model.
+        running: requests for the same outputs. Where they have a layout, no more rows are run at once than it says.
         buffers: where to lay them.
         clock: that the run is timed with, seconds.
     """
+    tickets, layout, length = running.tickets, running.layout, running.form.length
     outputs = tickets[0].outputs
     if layout is not None:
-        run = MicroBatches(run, most, buffers.array).run
+        run = MicroBatches(run, running.most, buffers.array).run
     try:
         if len(tickets) == 1:
             start = clock()
