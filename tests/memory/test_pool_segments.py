@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -130,6 +131,25 @@ def test_who_was_replaced_finds_out_before_it_writes() -> None:
         second.release()
     assert part.owner == 0
     assert bytes(part.memory[:5]) == b"first"
+
+
+def descriptors(name: str) -> int:
+    """How many this process has of a segment, mappings among them."""
+    return sum(name in os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+
+
+def test_a_segment_that_nobody_uses_has_no_descriptors() -> None:
+    name = "openclaw-forgotten"
+    segment = Segment(1, 64, name=name)
+    part = segment.part(0)
+    before = descriptors(name)
+    segment.close()
+    segment.close()
+    assert descriptors(name) == before - 1 > 0
+    del segment
+    part.take().release()
+    del part
+    assert descriptors(name) == 0
 
 
 class Tenures(RuleBasedStateMachine):

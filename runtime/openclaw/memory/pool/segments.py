@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,7 +39,7 @@ class Segment:
         descriptor: of the segment that another process made, with as many parts of that size.
 
     Attributes:
-        descriptor: for processes that are started.
+        descriptor: for processes that are started, as long as this object is there.
     """
 
     def __init__(self, parts: int, size: int, *, name: str = "openclaw", descriptor: int | None = None) -> None:
@@ -52,12 +53,14 @@ class Segment:
         self.descriptor = _nameless(name, whole) if descriptor is None else descriptor
         # Of its own: the other is given back once everybody has it.
         self._locking = os.dup(self.descriptor)
+        # A number is given back by nobody when the segment is gone, as a mapping is.
+        self._given_back, _ = (weakref.finalize(self, os.close, each) for each in (self.descriptor, self._locking))
         self._memory = mmap.mmap(self.descriptor, whole)
         self._headers = memoryview(self._memory)[: parts * _HEADER].cast("q")
 
     def close(self) -> None:
-        """Gives the descriptor back; the mapping stays as long as somebody uses it."""
-        os.close(self.descriptor)
+        """Gives the descriptor back, once; the mapping stays as long as somebody uses it."""
+        self._given_back()
 
     def part(self, index: int) -> Part:
         """The part ``index``; raises IndexError unless 0 <= index < parts."""

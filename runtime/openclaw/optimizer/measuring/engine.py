@@ -54,22 +54,19 @@ class Engine:
         return results
 
 
-def open_engine(
-    model: onnx.ModelProto | Path, threads: int, *, memory: Memory | None = None, spinning: bool = True
-) -> Engine:
+def open_engine(model: onnx.ModelProto | Path, threads: int, *, memory: Memory | None = None) -> Engine:
     """Loads a model as onnxruntime's defaults do, all optimizations on; on the engine that the model names.
 
     Args:
         model: what its properties say of memory is not heeded.
         threads: of one inference.
         memory: how activations are held, by default as onnxruntime does.
-        spinning: whether threads spin while a run lasts; a server's do not.
 
     Raises:
         ModelInvalid: onnxruntime cannot run it, or an input or output is no tensor.
     """
     arena = memory.arena if memory else None
-    return Engine(open_session(model, threads, arena=arena, spinning=spinning), memory)
+    return Engine(open_session(model, threads, arena=arena), memory)
 
 
 def open_session(

@@ -2,7 +2,8 @@
 
 Arenas for all rows come first, by what they were seen to hold: one of them nearly always stays. In the time that is
 left fewer rows at a time are tried, the fewest first, which hold far less where they are quick enough. Only what is
-about to be kept is timed, by turns with onnxruntime's default: holding is known after two runs, latency is not. Threads
+about to be kept is timed, by turns with onnxruntime's default: holding is known after two runs, latency is not. Both
+are opened anew every few rounds, as sessions of one model in one memory differ by a percent or two by chance. Threads
 do not spin meanwhile, as a server's do not: to wake them for every operator costs the more, the fewer rows it has.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ import onnx
 from openclaw.errors import OpenClawError
 from openclaw.graph.rows import rows_of, why_not_rows
 from openclaw.inspection.memory import Plans
+from openclaw.memory.arena import Arena
 from openclaw.memory.choice import DEFAULT, SLOWER, WORTH_WHILE, Way, ranked, ways
 from openclaw.memory.properties import Memory, written
 from openclaw.optimizer.lossless import equal
 from openclaw.optimizer.measuring import selection, timing
 from openclaw.optimizer.measuring.bench import shapes_of
-from openclaw.optimizer.measuring.engine import Engine, open_engine, open_session
+from openclaw.optimizer.measuring.engine import Engine, open_session
 from openclaw.optimizer.memory.cases import fewer_rows, first_rows
 from openclaw.optimizer.memory.comparing import LOOKS, LOOKS_DIVIDED, MUCH_SLOWER, Compared, compared, stays
 from openclaw.optimizer.memory.holding import held
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 TIMING = timing.Plan(rounds=LOOKS[-1], least=5, slice_seconds=0.06, seconds=40.0)
 """Of one way, in one case. It takes at most half of the time that is left, too."""
+_SITTING = 4
+"""Rounds after which sessions are opened anew: even the first look is at two openings."""
 _HOPELESS_ROUNDS = 4
 """What is much slower in every one of so many is not timed any further."""
 _WHOLE = 0.5
@@ -95,8 +99,6 @@ class Chooser:
         self._threads, self._asked, self._ends, self._seed = threads, asked, ends, seed
         self._allowed = allowed
         self._own = [held(path, case, Memory(), threads=threads).held for case in cases]
-        self._session: Any = open_session(path, threads, spinning=False)
-        self._default = Engine(self._session)
         self._tried: list[Holding] = []
 
     def chosen(self) -> Chosen:
@@ -121,16 +123,17 @@ class Chooser:
     def _undivided(self) -> str | None:
         """Why a batch is only run as a whole; None: it can be divided."""
         feed = self._cases[-1]
-        reason = why_not_rows(self._default.signature)
+        by_row, default = self._opened(Memory(rows=1))
+        reason = why_not_rows(default.signature)
         if reason is not None or not fewer_rows(feed):
             return reason or "there is no batch of several rows to measure"
         try:
-            answer, row = self._default.run(feed), self._default.run(first_rows(feed, 1))
+            answer, row = default.run(feed), default.run(first_rows(feed, 1))
             if any(row[name].shape != (1, *array.shape[1:]) for name, array in answer.items()):
                 return "an output has not a row for each row of the inputs"
             if rows_of(answer) != rows_of(feed):
                 return "an output has not as many rows as the inputs"
-            different = equal([answer], [Engine(self._session, Memory(rows=1)).run(feed)])
+            different = equal([answer], [by_row.run(feed)])
         except OpenClawError as error:
             return f"it does not run with other numbers of rows: {error}"
         return None if different is None else f"a row's answer depends on the others: {different}"
@@ -214,53 +217,57 @@ class Chooser:
 
     def _timed(self, way: Way, *, until: float) -> _Timed:
         """A way by turns with the default, in each case, the largest first; no further case for who is too slow."""
-        engines = {DEFAULT: self._default, way.name: self._engine(way.memory)}
         divided = way.memory.rows is not None
         looks = LOOKS_DIVIDED if divided else LOOKS
         found: list[Compared] = []
         for case in reversed(self._cases):
             seconds = min(TIMING.seconds, max(until - time.perf_counter(), 1.0) / 2)
-            mine, default = self._turns(engines, case, looks=looks, seconds=seconds)
+            mine, default = self._turns(way, case, looks=looks, seconds=seconds)
             found.append(compared(mine, default, allowed=self._allowed))
             if self._asked != "least" and not stays(mine, default, divided=divided, allowed=self._allowed):
                 return _Timed(found, stays=False)
         return _Timed(found, stays=True)
 
-    def _turns(
-        self, engines: Mapping[str, Engine], case: Feed, *, looks: Sequence[int], seconds: float
-    ) -> tuple[list[float], list[float]]:
+    def _turns(self, way: Way, case: Feed, *, looks: Sequence[int], seconds: float) -> tuple[list[float], list[float]]:
         """Rounds of a way and of the default, until it is settled whether it is slower, or time is up."""
         ends = time.perf_counter() + seconds
-        rounds: dict[str, list[float]] = {name: [] for name in engines}
-        default, mine = rounds.values()
-
-        def hopeless(seen: Mapping[str, Sequence[float]]) -> bool:
-            theirs, its = ([*rounds[name], *seen[name]] for name in engines)
-            return selection.hopeless(its, theirs, worst=MUCH_SLOWER, after=_HOPELESS_ROUNDS)
-
+        mine: list[float] = []
+        default: list[float] = []
         for look in looks if self._asked == "auto" else looks[:1]:
-            plan = timing.Plan(
-                min(look, TIMING.rounds) - len(mine),
-                least=1 if mine else TIMING.least,
-                slice_seconds=TIMING.slice_seconds,
-                seconds=max(ends - time.perf_counter(), 0.0),
-            )
-            for name, more in timing.compare(engines, [case], plan=plan, seed=self._seed + look, stop=hopeless).items():
-                rounds[name] += more
-            settled = not compared(mine, default, allowed=self._allowed).open or hopeless(dict.fromkeys(engines, ()))
-            if settled or len(mine) >= TIMING.rounds or time.perf_counter() >= ends:
+            while (lacking := min(look, TIMING.rounds) - len(mine)) > 0:
+                left = ends - time.perf_counter()
+                if left <= 0 and len(mine) >= TIMING.least:
+                    return mine, default
+                plan = replace(TIMING, rounds=min(lacking, _SITTING), least=1, seconds=max(left, 0.0))
+                seen = self._sitting(way, case, plan=plan, seed=self._seed + len(mine))
+                mine += seen[way.name]
+                default += seen[DEFAULT]
+                if selection.hopeless(mine, default, worst=MUCH_SLOWER, after=_HOPELESS_ROUNDS):
+                    return mine, default
+            if not compared(mine, default, allowed=self._allowed).open:
                 break
         return mine, default
 
-    def _engine(self, memory: Memory) -> Engine:
-        if memory.arena is None:
-            return Engine(self._session, memory)
-        return open_engine(self._path, self._threads, memory=memory, spinning=False)
+    def _sitting(self, way: Way, case: Feed, *, plan: timing.Plan, seed: int) -> dict[str, list[float]]:
+        """Some rounds of a way and of the default, opened just now."""
+        engines = dict(zip((way.name, DEFAULT), self._opened(way.memory), strict=True))
+        for engine in engines.values():
+            # The second run with a pattern is the first that uses it.
+            engine.run_unchecked(case)
+        return timing.compare(engines, [case], plan=plan, seed=seed)
+
+    def _opened(self, memory: Memory) -> tuple[Engine, Engine]:
+        """The model in a memory, and as onnxruntime holds it by default: in one session where their arena is one."""
+        session = self._session(None)
+        return Engine(session if memory.arena is None else self._session(memory.arena), memory), Engine(session)
+
+    def _session(self, arena: Arena | None) -> Any:
+        return open_session(self._path, self._threads, arena=arena, spinning=False)
 
     def _agrees(self, way: Way) -> bool:
         """Whether a way gives the default's answers; settings make no difference to them, but this is the last look."""
-        engine = self._engine(way.memory)
-        return all(equal([self._default.run(case)], [engine.run(case)]) is None for case in self._cases)
+        mine, default = self._opened(way.memory)
+        return all(equal([default.run(case)], [mine.run(case)]) is None for case in self._cases)
 
     def _planned(self, part: Feed) -> int | None:
         """Bytes of the plan's arena; None where sizes cannot be told without running."""
