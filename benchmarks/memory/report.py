@@ -10,7 +10,7 @@ from benchmarks import markdown, targets
 from benchmarks.memory import picture
 from benchmarks.memory.kept import COMPARED
 from benchmarks.memory.records import Case, Lowered, Results
-from benchmarks.memory.settings import ENGINES, LOWER, SITTINGS
+from benchmarks.memory.settings import ENGINES, LOWER, MOST_SITTINGS, SITTINGS, WITHIN
 from benchmarks.memory.verdicts import grouped, held, most, peak, resident, slower, verdicts
 from benchmarks.serving.figures import spread
 
@@ -91,7 +91,7 @@ def _processes(results: Results) -> Iterator[str]:
         "MiB after the runs (PSS), and the most that the process's control group had, from its first instruction to "
         "its last (resident: there was no group, so the most that was resident); both through the default's. Latency "
         "there, and its ratio to the default's by turns in one process, "
-        f"opened anew {SITTINGS} times.\n"
+        f"opened anew {SITTINGS} to {MOST_SITTINGS} times, until its interval is {WITHIN - 1:.0%} wide.\n"
     )
     yield markdown.table(["Model", "Batch", "Engine", "After", "", "Most", "", "ms", "of default"], rows)
 

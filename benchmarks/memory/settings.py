@@ -20,7 +20,11 @@ NETS = {
 """By the name of a family, in the order in which they are measured."""
 BATCHES = (1, 16)
 SITTINGS = 3
-"""How often engines are opened: of one model in one memory some are two percent faster than others, as it happens."""
+"""How often engines are opened at least: of one model in one memory some are two percent faster by chance."""
+MOST_SITTINGS = 9
+"""How often, as long as latency is told no better than ``WITHIN``."""
+WITHIN = 1.02
+"""The upper bound of a ratio of latencies through its lower one, where it is told well enough."""
 
 
 def key(net: str, batch: int) -> str:

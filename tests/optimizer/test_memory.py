@@ -22,7 +22,7 @@ from openclaw.memory.properties import ARENA, ROWS, Memory
 from openclaw.optimizer import candidates
 from openclaw.optimizer.measuring.engine import Answer, open_engine
 from openclaw.optimizer.measuring.feeds import Inputs
-from openclaw.optimizer.memory import choosing
+from openclaw.optimizer.memory import racing
 from openclaw.optimizer.memory.cases import cases, fewer_rows, first_rows
 from openclaw.optimizer.memory.choosing import Chooser, Chosen
 from openclaw.optimizer.optimize import optimize
@@ -34,7 +34,7 @@ SIDE = 32
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times so little that a test ends soon; no outcome hangs on it."""
-    monkeypatch.setattr(choosing, "TIMING", replace(choosing.TIMING, rounds=7, slice_seconds=0.001))
+    monkeypatch.setattr(racing, "TIMING", replace(racing.TIMING, rounds=7, slice_seconds=0.001))
 
 
 def chain(*, last: Sequence[Any] = (), rows: object = "N") -> onnx.ModelProto:

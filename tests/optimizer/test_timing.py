@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.optimizer.measuring.timing import Plan, Spread, compare
+from openclaw.optimizer.measuring.timing import TRIES, Plan, Spread, compare, paired
 
 PLAN = Plan(rounds=9, least=4, slice_seconds=0.01, seconds=1.0)
 
@@ -84,6 +84,70 @@ def test_a_pass_runs_every_feed_and_the_figure_is_for_one() -> None:
     machine = Machine()
     rounds = timed(machine, {"a": machine.form("a", 0.002)}, feeds=[{}, {}, {}])
     assert rounds["a"] == pytest.approx([0.002] * 9)
+
+
+def pairs(machine: Machine, mine: Form, default: Form, **more: object) -> tuple[list[float], list[float]]:
+    return paired(mine, default, {}, seed=0, clock=machine.clock, **{"plan": PLAN, **more})  # type: ignore[arg-type]
+
+
+def test_a_pair_has_as_many_rounds_of_both() -> None:
+    machine = Machine()
+    plan = Plan(rounds=9, least=9, slice_seconds=0.01, seconds=0)
+    a, b = machine.form("a", 0.002, first=0.05), machine.form("b", 0.004, first=0.05)
+    mine, default = pairs(machine, a, b, plan=plan)
+    assert (mine, default) == (pytest.approx([0.002] * 9), pytest.approx([0.004] * 9))
+
+
+def test_one_of_a_pair_runs_between_two_of_the_other_and_which_is_drawn() -> None:
+    machine = Machine()
+    plan = Plan(rounds=20, least=20, slice_seconds=0.01, seconds=100)
+    pairs(machine, machine.form("a", 0.3), machine.form("b", 0.3), plan=plan)
+    rounds = {"".join(machine.ran[index : index + 3]) for index in range(0, 60, 3)}
+    assert rounds == {"aba", "bab"}
+
+
+class Busy(Machine):
+    """A machine that is slower by half for seven seconds of every twenty."""
+
+    def form(self, name: str, seconds: float, *, first: float = 0.0) -> Form:
+        machine = self
+
+        class Slowed(Form):
+            def run_unchecked(self, feed: object) -> None:
+                machine.now += seconds / 2 if machine.now % 20 < 7 else 0
+                super().run_unchecked(feed)
+
+        return Slowed(self, name, seconds=seconds, first=first)
+
+
+def test_a_machine_that_changes_its_speed_is_the_same_for_both_of_a_pair() -> None:
+    machine = Busy()
+    plan = Plan(rounds=50, least=50, slice_seconds=0.01, seconds=0)
+    mine, default = pairs(machine, machine.form("a", 0.5), machine.form("b", 0.5), plan=plan)
+    assert {0.5, 0.75} <= set(default)
+    same = sum(one == pytest.approx(other) for one, other in zip(mine, default, strict=True))
+    assert same >= 48
+    assert len(machine.ran) > 150, "rounds in which it changed were run again"
+
+
+def test_a_machine_that_never_rests_costs_a_pair_no_more_than_so_many_tries() -> None:
+    machine = Machine()
+
+    class Slower(Form):
+        def run_unchecked(self, feed: object) -> None:
+            machine.now += 0.2 * len(machine.ran)
+            super().run_unchecked(feed)
+
+    a, b = (Slower(machine, name, seconds=0.3, first=0.0) for name in "ab")
+    mine, default = pairs(machine, a, b, plan=Plan(rounds=2, least=2, slice_seconds=0.01, seconds=0))
+    assert (len(mine), len(default)) == (2, 2)
+    assert 2 * 3 < len(machine.ran) <= 2 * 3 * TRIES
+
+
+def test_time_that_is_up_ends_a_pair_but_not_before_the_least_rounds() -> None:
+    machine = Machine()
+    plan = Plan(rounds=50, least=4, slice_seconds=0.01, seconds=0.5)
+    assert len(pairs(machine, machine.form("a", 10.0), machine.form("b", 10.0), plan=plan)[0]) == 4
 
 
 @given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=30))

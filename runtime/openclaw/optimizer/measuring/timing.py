@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ HEAT = Plan(rounds=7, least=3, slice_seconds=0.03, seconds=3.0)
 FINAL = Plan(rounds=21, least=11, slice_seconds=0.06, seconds=20.0)
 MORE = Plan(rounds=21, least=7, slice_seconds=0.06, seconds=10.0)
 """What follows the final, once or twice, where it left open whether a form is slower."""
+
+STEADY, TRIES = 1.1, 3
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,46 @@ def compare(
         if stop(rounds):
             break
     return rounds
+
+
+def paired(
+    mine: Engine,
+    default: Engine,
+    feed: Feed,
+    *,
+    plan: Plan,
+    seed: int,
+    clock: Clock = time.perf_counter,
+) -> tuple[list[float], list[float]]:
+    """Times two engines where the machine's speed changes from one second to the next.
+
+    In each round one of them runs between two slices of the other; which of them is in the middle is drawn. Where those
+    two differ by ``STEADY`` the machine changed meanwhile, and the round is run again, ``TRIES`` times in all. So what
+    is left of such changes falls on both alike.
+
+    Args:
+        mine: an engine.
+        default: what it is compared with.
+        feed: a pass runs it once.
+        plan: how long.
+        seed: of the order.
+        clock: seconds that only rise.
+
+    Returns:
+        Seconds of a run, one figure of each for every round: of the outer two their geometric mean.
+    """
+    order = random.Random(seed)
+    rounds: list[tuple[float, float]] = []
+    start = clock()
+    while len(rounds) < plan.rounds and (len(rounds) < plan.least or clock() - start <= plan.seconds):
+        outer, inner = order.choice([(mine, default), (default, mine)])
+        for _ in range(TRIES):
+            first, middle, last = (_slice(engine, [feed], plan=plan, clock=clock) for engine in (outer, inner, outer))
+            if max(first, last) <= STEADY * min(first, last):
+                break
+        around = math.sqrt(first * last)
+        rounds.append((around, middle) if outer is mine else (middle, around))
+    return [each for each, _ in rounds], [each for _, each in rounds]
 
 
 def _slice(engine: Engine, feeds: Sequence[Feed], *, plan: Plan, clock: Clock) -> float:
