@@ -21,7 +21,7 @@ NETS = {
 BATCHES = (1, 16)
 SITTINGS = 3
 """How often engines are opened at least: of one model in one memory some are two percent faster by chance."""
-MOST_SITTINGS = 9
+MOST_SITTINGS = 6
 """How often, as long as latency is told no better than ``WITHIN``."""
 WITHIN = 1.02
 """The upper bound of a ratio of latencies through its lower one, where it is told well enough."""
