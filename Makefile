@@ -104,7 +104,7 @@ bench-graph: install ## The graph optimizer beside onnxruntime's defaults (about
 	$(BIN)/python -m benchmarks.graph.run compare $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about half an hour)
+bench-memory: install ## What models hold, with onnxruntime's defaults and with ours (about an hour)
 	$(BIN)/python -m benchmarks.memory.run compare $(ARGS)
 	$(BIN)/python -m benchmarks.memory.run tiers $(filter --quick --group=% --results=%,$(ARGS))
 	$(BIN)/python -m benchmarks.memory.run pauses $(filter --quick --results=%,$(ARGS))

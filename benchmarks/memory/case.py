@@ -19,7 +19,7 @@ from benchmarks.graph.run import ROOT
 from benchmarks.memory.forms import LEAST, Forms
 from benchmarks.memory.groups import group, inside, most
 from benchmarks.memory.records import Case, Held, Measured, Planned
-from benchmarks.memory.settings import CHOSEN, LOWER
+from benchmarks.memory.settings import CHOSEN, LOWER, MOST_SITTINGS, SITTINGS
 from benchmarks.memory.turns import by_turns
 from benchmarks.records import Origin
 
@@ -28,7 +28,7 @@ from openclaw.inspection.memory import plan_of
 from openclaw.memory.choice import DEFAULT
 from openclaw.optimizer.measuring.timing import Plan
 
-_TURNS = 21
+_TURNS = 10
 _LIMIT = 300  # seconds that a process may take
 
 
@@ -55,8 +55,7 @@ class Effort:
     @property
     def turns(self) -> Plan:
         """For the clock, where engines are timed by turns: of each sitting."""
-        rounds = 2 if self.small else _TURNS
-        return Plan(rounds=rounds, least=min(5, rounds), slice_seconds=0.08, seconds=0.2 if self.small else 16.0)
+        return Plan(rounds=2 if self.small else _TURNS, least=2, slice_seconds=0.08, seconds=0.2 if self.small else 8.0)
 
 
 def measured(
@@ -75,7 +74,10 @@ def measured(
     uses = {name: told([*call, "--profile"]) for name, call in calls.items()}
     rounds = _rounds(title, calls, effort=effort, say=say)
     say(f"{title}: by turns")
-    turns = by_turns(files, feed, threads=forms.threads, plan=effort.turns)
+    turns = {
+        name: by_turns(files[name], files[DEFAULT], feed, threads=forms.threads, plan=effort.turns, sittings=sittings)
+        for name, sittings in ((CHOSEN, MOST_SITTINGS), (LOWER, SITTINGS))
+    }
     say(f"{title}: after {time.perf_counter() - began:.0f} s")
     plan = plan_of(forms.exported, name=family.name, shapes={name: each.shape for name, each in feed.items()}).plan
     return Case(

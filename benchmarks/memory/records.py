@@ -78,13 +78,20 @@ class Lowered(Record):
     refused: str | None = None
 
 
+class Turns(Record):
+    """Seconds of a run of an engine, and of the default in the same rounds, all in one process."""
+
+    mine: tuple[float, ...]
+    default: tuple[float, ...]
+
+
 class Case(Record):
     """A model at one batch.
 
     Attributes:
         lower: the form of lower precision.
         measured: by name of an engine.
-        turns: seconds of a run, all by turns in one process; rounds are the same ones for all.
+        turns: each engine against the default, by its name.
     """
 
     title: str
@@ -93,7 +100,7 @@ class Case(Record):
     plan: Planned
     lower: Lowered
     measured: Mapping[str, Measured]
-    turns: Mapping[str, tuple[float, ...]]
+    turns: Mapping[str, Turns]
 
 
 class Planning(Record):

@@ -35,7 +35,7 @@ from openclaw.optimizer.options import TIME_LIMIT
 PLANNING = "planner"
 PARTS = (*NETS, PLANNING)
 _PLANS = 7
-_CHOOSING = 120.0  # seconds: what an optimization with a time limit of 150 has left for it
+_CHOOSING = 240.0  # seconds: what an optimization with a time limit of 270 has left for it
 _TENSORS = 2_000
 
 _HELP = """Measures what models need of memory, with onnxruntime's defaults and with what the optimizer chooses.

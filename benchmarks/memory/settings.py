@@ -19,9 +19,9 @@ NETS = {
 }
 """By the name of a family, in the order in which they are measured."""
 BATCHES = (1, 16)
-SITTINGS = 3
+SITTINGS = 6
 """How often engines are opened at least: of one model in one memory some are two percent faster by chance."""
-MOST_SITTINGS = 6
+MOST_SITTINGS = 12
 """How often, as long as latency is told no better than ``WITHIN``."""
 WITHIN = 1.02
 """The upper bound of a ratio of latencies through its lower one, where it is told well enough."""

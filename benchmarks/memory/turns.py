@@ -1,50 +1,51 @@
-"""Engines timed against each other, by turns in one process: processes differ by more than memories do."""
+"""An engine timed against the default, by turns in one process: processes differ by more than memories do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.graph.families.drawing import Feed
 from benchmarks.graph.figures import ratio
 from benchmarks.memory.engine import opened
-from benchmarks.memory.settings import CHOSEN, MOST_SITTINGS, SITTINGS, WITHIN
+from benchmarks.memory.records import Turns
+from benchmarks.memory.settings import SITTINGS, WITHIN
 
 from openclaw.graph.properties import read_properties
-from openclaw.memory.choice import DEFAULT
 from openclaw.memory.properties import memory_of
 from openclaw.optimizer.measuring.engine import Engine
-from openclaw.optimizer.measuring.timing import Plan, compare
+from openclaw.optimizer.measuring.timing import Plan, paired
 
 
-def by_turns(files: Mapping[str, Path], feed: Feed, *, threads: int, plan: Plan) -> dict[str, tuple[float, ...]]:
-    """Seconds of a run of each file in its memory: one figure a round, rounds being the same ones for all.
+def by_turns(file: Path, default: Path, feed: Feed, *, threads: int, plan: Plan, sittings: int) -> Turns:
+    """Seconds of a run of a model in the memory that it names, and of the default in the same rounds.
 
-    How many there are hangs on how far apart the bounds of a ratio are, never on where they lie.
+    How many there are hangs on how far apart the bounds of their ratio are, never on where they lie.
 
     Args:
-        files: models that name their memory, by name of the engine.
+        file: of the model.
+        default: what it is compared with.
         feed: the inputs.
         threads: of a run.
-        plan: of one sitting.
+        plan: of one sitting, which begins with opening both anew.
+        sittings: at most.
     """
-    rounds: dict[str, tuple[float, ...]] = dict.fromkeys(files, ())
-    for sitting in range(MOST_SITTINGS):
-        if sitting >= SITTINGS and _told(rounds):
+    found = Turns(mine=(), default=())
+    for sitting in range(sittings):
+        if sitting >= SITTINGS and _told(found):
             break
-        engines = {name: _opened(file, threads) for name, file in files.items()}
+        engines = _opened(file, threads), _opened(default, threads)
         # The second run with a pattern is the first that uses it.
-        for engine in engines.values():
+        for engine in engines:
             engine.run_unchecked(feed)
-        for name, more in compare(engines, [feed], plan=plan, seed=sitting).items():
-            rounds[name] += tuple(more)
-    return rounds
+        mine, its = paired(*engines, feed, plan=plan, seed=sitting)
+        found = Turns(mine=(*found.mine, *mine), default=(*found.default, *its))
+    return found
 
 
-def _told(rounds: Mapping[str, Sequence[float]]) -> bool:
-    """Whether it is told well enough how long what was chosen takes."""
-    found = ratio(rounds[CHOSEN], rounds[DEFAULT])
-    return found.high <= WITHIN * found.low
+def _told(found: Turns) -> bool:
+    """Whether it is told well enough how long the model takes."""
+    through = ratio(found.mine, found.default)
+    return through.high <= WITHIN * through.low
 
 
 def _opened(file: Path, threads: int) -> Engine:

@@ -75,8 +75,8 @@ def most(case: Case, name: str) -> float | None:
 
 def slower(case: Case, name: str) -> Ratio | None:
     """The latency with this engine, through the default's, round by round."""
-    mine, default = case.turns.get(name), case.turns.get(DEFAULT)
-    return ratio(mine, default) if mine and default else None
+    turns = case.turns.get(name)
+    return None if turns is None else ratio(turns.mine, turns.default)
 
 
 def _found(results: Results, figure: Callable[[Case], _Figure | None]) -> dict[str, _Figure]:

@@ -12,7 +12,7 @@ from benchmarks.memory import kept, picture, report, run
 from benchmarks.memory.forms import as_record
 from benchmarks.memory.kept import COMPARED, earlier
 from benchmarks.memory.lifetimes import random_flow
-from benchmarks.memory.records import Case, Held, Lowered, Measured, Planned, Planning, Results
+from benchmarks.memory.records import Case, Held, Lowered, Measured, Planned, Planning, Results, Turns
 from benchmarks.memory.settings import CASES, CHOSEN, ENGINES, LOWER
 from benchmarks.memory.verdicts import held, most, verdicts
 from benchmarks.records import Origin
@@ -27,6 +27,7 @@ from openclaw.optimizer.optimize import optimize
 ORIGIN = Origin(commit="abc", date="2026-11-21")
 MACHINE = {"cpu": "a cpu", "cores": 2, "engine": "onnxruntime 1.31.1", "commit": "abc", "date": "2026-11-21"}
 MIB = 1 << 20
+SECONDS = (0.01, 0.011, 0.012)
 INT8 = Lowered(
     recipe="int8-static-minmax",
     precision="int8",
@@ -41,7 +42,7 @@ def measured(held: int, *, way: str = DEFAULT, peak: int = 300) -> Measured:
     return Measured(
         way=way,
         arena=Held(held=held * MIB, most=held * MIB, in_use=held * MIB),
-        seconds=(0.01, 0.011, 0.012),
+        seconds=SECONDS,
         pss=(200 * MIB,) * 3,
         peak=(peak * MIB,) * 3,
     )
@@ -54,7 +55,7 @@ def case(*, batch: int = 1, share: float = 0.4, pace: float = 1.0, lost: float =
         origin=ORIGIN,
         plan=Planned(arena=40 * MIB, lower_bound=40 * MIB, fragmentation=lost),
         lower=lower,
-        turns={DEFAULT: (0.01, 0.011, 0.012), CHOSEN: tuple(pace * each for each in (0.01, 0.011, 0.012))},
+        turns={CHOSEN: Turns(mine=tuple(pace * each for each in SECONDS), default=SECONDS)},
         measured={
             DEFAULT: measured(100),
             CHOSEN: measured(int(100 * share), way="pattern"),
@@ -258,7 +259,7 @@ def test_a_quick_run_measures_a_net_and_the_planner(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "memory.json").read_text())
     assert told["left_out"] == []
     measured = told["cases"]["unet-2"]["measured"]
-    assert set(measured) == set(told["cases"]["unet-2"]["turns"]) == set(ENGINES)
+    assert set(measured) == {DEFAULT, *told["cases"]["unet-2"]["turns"]} == set(ENGINES)
     assert all(len(each["seconds"]) == 2 for each in measured.values())
     assert all(min(each["pss"]) > 1 << 20 for each in measured.values())
     assert 0 < measured[CHOSEN]["arena"]["in_use"] <= measured[CHOSEN]["arena"]["held"]

@@ -43,7 +43,7 @@ FINAL = Plan(rounds=21, least=11, slice_seconds=0.06, seconds=20.0)
 MORE = Plan(rounds=21, least=7, slice_seconds=0.06, seconds=10.0)
 """What follows the final, once or twice, where it left open whether a form is slower."""
 
-STEADY, TRIES = 1.1, 3
+STEADY, TRIES = 1.1, 2
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from openclaw.optimizer.results.report import Holding, MemoryChoice
 
 log = logging.getLogger(__name__)
 
-_NUMBERS = 1 / 2
+_NUMBERS = 2 / 3
 """The part of the time for how many rows are run at a time, and of what is left of it for the arenas of those."""
 _MOST_TIMED = 3
 """Arenas that are timed for one number of rows: those that hold the least."""

@@ -21,13 +21,13 @@ What is known of either kind before decides what else it takes to stay:
 - Fewer rows at a time change what kernels do, and may well be slower: weights are read as many times as there are
   parts, which costs the more, the busier the machine's memory is. So they stay only where they are shown to be quick
   enough, be it with ``ALPHA`` at the end. Of several the first one that does is kept, so what passes is more often too
-  good than too bad: it takes twice the rounds of the first look while there is time for them, and an estimate within
-  half of what is allowed (of its logarithm).
+  good than too bad; and sessions that are opened later differ by a percent or two. It takes twice the rounds of the
+  first look while there is time for them, and an estimate within a third of what is allowed (of its logarithm).
 
 Simulated with time for 56 rounds and heavy-tailed noise (Student's t with 3 degrees of freedom, half of the ratios off
 by 7 % or more): of 100 that are as quick as the default some 97 arenas and 62 numbers of rows stay, of 100 that are
-slower by 3 % some 52 and 10, of 100 that are slower by 5 % 14 and none. With half of the noise they are 100 and 97, 52
-and 6, none and none.
+slower by 3 % some 52 and 10, of 100 that are slower by 5 % 14 and none. With half of the noise they are 100 and 92, 52
+and 3, none and none.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def compared(
 
 
 def margin(allowed: float) -> float:
-    """What fewer rows at a time are estimated to take at most that stay: half of what is allowed, of its logarithm."""
-    return min(allowed, math.sqrt(allowed))
+    """What fewer rows at a time may be estimated to take that stay: a third of what is allowed (of its logarithm)."""
+    return min(allowed, math.cbrt(allowed))
 
 
 def settled(found: Compared, *, divided: bool) -> bool:

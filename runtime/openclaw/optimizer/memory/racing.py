@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from openclaw.memory.choice import Way
+from openclaw.memory.choice import DEFAULT, Way
 from openclaw.memory.properties import Memory
 from openclaw.optimizer.measuring import selection, timing
 from openclaw.optimizer.measuring.engine import Engine, open_session
@@ -22,8 +22,8 @@ from openclaw.optimizer.recipe import Feed
 
 TIMING = timing.Plan(rounds=LOOKS[-1], least=1, slice_seconds=0.1, seconds=math.inf)
 """Of a way in one case."""
-_FIRST = 2
-"""Rounds of each way, before it is decided which of them is worth more."""
+_FIRST, _SCREENING = 2, 1 / 8
+"""Rounds of each of several ways, and the part of the time for them, before it is decided which is worth more."""
 _SITTING = 4
 """Rounds after which sessions are opened anew."""
 _HOPELESS, _HOPELESS_ROUNDS = 1.1, 4
@@ -87,25 +87,33 @@ class Race:
 
     def _run(self, ways: Sequence[Way], case: Feed, *, ends: float) -> list[_Entrant]:
         entrants = [_Entrant(way, self._allowed) for way in ways]
-        for _ in range(_FIRST):
-            self._sitting(entrants, case, rounds=1, ends=ends)
+        if len(entrants) > 1:
+            self._screen(entrants, case, ends=ends)
+        elif entrants:
+            self._sitting(entrants[0], case, ends=ends)
         while time.perf_counter() < ends and (next_ := _next(entrants)) is not None:
-            self._sitting([next_], case, rounds=min(_SITTING, next_.lacking), ends=ends)
+            self._sitting(next_, case, ends=ends)
         return entrants
 
-    def _sitting(self, entrants: Sequence[_Entrant], case: Feed, *, rounds: int, ends: float) -> None:
-        """Rounds of some ways and of the default, opened just now; of those that have had one, while there is time."""
-        default, *engines = opened(
-            self._path, [Memory(), *(each.way.memory for each in entrants)], threads=self._threads
-        )
-        for engine in (default, *engines):
+    def _screen(self, entrants: Sequence[_Entrant], case: Feed, *, ends: float) -> None:
+        """A few rounds of all, to see which of them are worth more; of those that take long at least one."""
+        names = [DEFAULT, *(each.way.name for each in entrants)]
+        made = opened(self._path, [Memory(), *(each.way.memory for each in entrants)], threads=self._threads)
+        seconds = _SCREENING * max(0.0, ends - time.perf_counter())
+        plan = replace(TIMING, rounds=_FIRST, seconds=seconds)
+        seen = timing.compare(dict(zip(names, made, strict=True)), [case], plan=plan, seed=self._seed)
+        for each in entrants:
+            each.add(seen[each.way.name], seen[DEFAULT])
+
+    def _sitting(self, entrant: _Entrant, case: Feed, *, ends: float) -> None:
+        """A few rounds of a way and of the default, opened just now."""
+        default, engine = opened(self._path, [Memory(), entrant.way.memory], threads=self._threads)
+        for each in (default, engine):
             # The second run with a pattern is the first that uses it.
-            engine.run_unchecked(case)
-        for each, engine in zip(entrants, engines, strict=True):
-            left = ends - time.perf_counter()
-            if left > 0 or not each.rounds:
-                plan = replace(TIMING, rounds=rounds, seconds=left)
-                each.add(*timing.paired(engine, default, case, plan=plan, seed=self._seed + each.rounds))
+            each.run_unchecked(case)
+        rounds, left = min(_SITTING, entrant.lacking), max(0.0, ends - time.perf_counter())
+        plan = replace(TIMING, rounds=rounds, seconds=left)
+        entrant.add(*timing.paired(engine, default, case, plan=plan, seed=self._seed + entrant.rounds))
 
 
 @dataclass(eq=False)
