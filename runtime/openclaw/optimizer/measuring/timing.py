@@ -44,6 +44,7 @@ MORE = Plan(rounds=21, least=7, slice_seconds=0.06, seconds=10.0)
 """What follows the final, once or twice, where it left open whether a form is slower."""
 
 STEADY, TRIES = 1.1, 2
+"""How far apart two slices of one engine may lie where the machine is the same, and how often a round is run for it."""
 
 
 @dataclass(frozen=True)
