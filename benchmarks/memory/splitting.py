@@ -31,8 +31,9 @@ from openclaw.devices.cpu import default_threads, read_grant
 from openclaw.execute.session import session_options
 from openclaw.inspection.memory import plan_of
 from openclaw.memory.arena import Arena, Shrink, arena_of
-from openclaw.memory.choice import candidates
-from openclaw.memory.profile import arena_use
+from openclaw.memory.choice import candidates, region
+from openclaw.memory.fitting import smallest_region
+from openclaw.memory.profile import ArenaUse, arena_use
 
 _SEGMENTS = (2, 3, 4)
 _RUNS = 3
@@ -82,16 +83,20 @@ def _row(model: onnx.ModelProto, feed: Feed) -> Iterator[str]:
         folder = Path(name)
         whole = [folder / "whole.onnx"]
         onnx.save(known, whole[0])
-        default = held(whole, feed, None)
+        default = held(whole, feed, None).held
         yield f"{default / _MIB:.1f}"
-        yield _ratio(partial(held, whole, feed), arenas, default)
+        yield f"{_least(partial(held, whole, feed), arenas) / default:.2f}x"
         for count in _SEGMENTS:
             paths = segments(known, cheapest(known, count), folder=folder)
-            yield _ratio(partial(held, paths, feed), arenas, default)
+            yield f"{_least(partial(held, paths, feed), arenas) / default:.2f}x"
 
 
-def _ratio(measured: Callable[[Arena], int], arenas: Sequence[Arena], default: int) -> str:
-    return f"{min(map(measured, arenas)) / default:.2f}x"
+def _least(measured: Callable[[Arena], ArenaUse], arenas: Sequence[Arena]) -> int:
+    """Bytes held in the arena that suits best: one of these, or one whose first region is fitted."""
+    uses = [measured(arena) for arena in arenas]
+    least, needed = min(use.held for use in uses), min(use.most_in_use for use in uses)
+    size = smallest_region(lambda size: measured(region(size)).held, needed=needed, below=least)
+    return least if size is None else measured(region(size)).held
 
 
 def cheapest(model: onnx.ModelProto, count: int) -> list[Cut]:
@@ -158,8 +163,8 @@ def segments(model: onnx.ModelProto, cuts: Sequence[Cut], *, folder: Path) -> li
     return paths
 
 
-def held(paths: Sequence[Path], feed: Feed, arena: Arena | None) -> int:
-    """The most that the arena of all segments held in any run but the first; bytes, without weights."""
+def held(paths: Sequence[Path], feed: Feed, arena: Arena | None) -> ArenaUse:
+    """What the arena of all segments had in the last of some runs, and at most; without weights."""
     with tempfile.TemporaryDirectory(prefix="openclaw-profile-") as folder:
         sessions = _opened(paths, arena, Path(folder))
         for run in range(_RUNS):
@@ -167,7 +172,12 @@ def held(paths: Sequence[Path], feed: Feed, arena: Arena | None) -> int:
         uses = [arena_use(json.loads(Path(each.end_profiling()).read_text())) for each in sessions]
     # What crosses a cut is in use before the next segment's first node, and no weight of it.
     weights = min(use.weights for use in uses)
-    return max(use.weights + use.held for use in uses) - weights
+    return ArenaUse(
+        weights=weights,
+        most_held=max(use.weights + use.most_held for use in uses) - weights,
+        held=max(use.weights + use.held for use in uses) - weights,
+        most_in_use=max(use.weights + use.most_in_use for use in uses) - weights,
+    )
 
 
 def _opened(paths: Sequence[Path], arena: Arena | None, folder: Path) -> list[Any]:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from openclaw.execute.session import Model
 from openclaw.memory.arena import Arena, Growth, Shrink, ShrinkingRuns, arena_of
-from openclaw.memory.choice import candidates, ranked, ways
+from openclaw.memory.choice import Way, candidates, fitted, ranked, region, ways
 from openclaw.memory.profile import ArenaUse, arena_use
 from openclaw.memory.properties import Memory
 
@@ -171,17 +171,41 @@ def test_sizes_that_onnxruntime_would_crash_with_are_refused(field: str) -> None
 
 
 def test_ways_are_ranked_by_what_they_hold_and_never_hold_more_than_the_default() -> None:
-    held = {"same as requested": [5, 40], "pattern": [6, 40], "planned": [9, 30], "more": [11, 20], "equal": [10, 100]}
-    assert ranked(held, [10, 100]) == ["planned", "same as requested", "pattern"]
+    same, pattern, planned = ways(None, 1000)
+    more, equal = (Way(name, Memory(Arena())) for name in ("more", "equal"))
+    held = {same: [5, 40], pattern: [6, 40], planned: [9, 30], more: [11, 20], equal: [10, 100]}
+    assert ranked(held, [10, 100]) == [planned, same, pattern]
     assert ranked({}, [10]) == []
+
+
+def test_a_first_region_may_be_larger_than_small_batches_need_for_what_they_do_not_touch_takes_no_memory() -> None:
+    assert ranked({fitted(None, 4096): [50, 50]}, [10, 100]) == [fitted(None, 4096)]
+    assert ranked({fitted(None, 4096): [5, 100]}, [10, 100]) == []
+
+
+def resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS:"))) * 1024
+
+
+def test_a_region_that_no_run_has_touched_takes_no_memory(path: Path, tmp_path: Path) -> None:
+    size = 1 << 30
+    before = resident()
+    opened = session(path, region(size), profile=str(tmp_path / "profile"))
+    for _ in range(3):
+        opened.run(None, feed(1))
+    taken = resident() - before
+    assert arena_use(json.loads(Path(opened.end_profiling()).read_text())).held >= size - ONE
+    assert taken < size / 4
 
 
 def test_ways_have_names_of_arena_and_rows_and_the_default_is_none_of_them() -> None:
     assert [way.name for way in ways(None, None)] == ["same as requested", "pattern"]
     named = {way.name: way.memory for way in ways(4, 1000)}
     assert named["default, 4 rows at a time"] == Memory(None, 4)
-    assert named["planned, 4 rows at a time"] == Memory(candidates(1000)["planned"], 4)
+    assert named["planned, 4 rows at a time"] == Memory(region(1000), 4)
     assert "default, 1 row at a time" in {way.name for way in ways(1, None)}
+    assert fitted(8, 4096) == Way("fitted, 8 rows at a time", Memory(region(4096), 8))
 
 
 def test_without_a_plan_only_arenas_that_need_none_come_into_question() -> None:

@@ -70,4 +70,4 @@ def test_what_segments_hold_is_what_their_largest_needs(tmp_path: Path) -> None:
     feed = {"x": np.zeros((8, 64), np.float32)}
     wide = 8 * 4096 * 4
     sizes = held(segments(model, cheapest(model, 2), folder=tmp_path), feed, Arena())
-    assert wide <= sizes <= 3 * wide
+    assert wide <= sizes.held <= 3 * wide

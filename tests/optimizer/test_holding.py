@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from benchmarks.graph.families import FAMILIES
 from onnx import TensorProto, helper
 
+from openclaw.memory.choice import candidates
 from openclaw.memory.properties import Memory
 from openclaw.optimizer.measuring.engine import open_session
+from openclaw.optimizer.memory import holding
 from openclaw.optimizer.memory.holding import held
 
 SIDE = 512
@@ -30,6 +33,16 @@ def model(folder: Path) -> Path:
 def test_the_answer_before_the_last_is_held_too(tmp_path: Path) -> None:
     use = held(model(tmp_path), {"x": np.zeros((SIDE, SIDE), np.float32)}, Memory(), threads=1)
     assert use.held >= 2 * ANSWER
+
+
+def test_what_is_held_is_what_a_server_holds_that_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bert = next(family for family in FAMILIES if family.name == "bert")
+    feed, path = bert.feeds(16, small=True)[0], tmp_path / "bert.onnx"
+    onnx.save(bert.build(small=True), path)
+    pattern = Memory(candidates()["pattern"])
+    found = held(path, feed, pattern, threads=1)
+    monkeypatch.setattr(holding, "_RUNS", 8)
+    assert held(path, feed, pattern, threads=1).held == found.held
 
 
 @pytest.mark.parametrize("spinning", [False, True])

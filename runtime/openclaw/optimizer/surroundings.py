@@ -14,7 +14,7 @@ from openclaw.errors import ConfigInvalid
 from openclaw.optimizer.results.report import Machine
 from openclaw.version import __version__
 
-OPTIMIZER = 10
+OPTIMIZER = 11
 """Raised whenever the same options could give another result; older entries of the cache are then passed over."""
 
 _PACKAGES = ("onnx", "onnx-ir", "onnxscript", "numpy")

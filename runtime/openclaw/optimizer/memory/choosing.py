@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,12 @@ import onnx
 
 from openclaw.errors import OpenClawError
 from openclaw.graph.rows import rows_of, why_not_rows
-from openclaw.inspection.memory import Plans
 from openclaw.memory.choice import DEFAULT, SLOWER, WORTH_WHILE, Way, ranked, ways
 from openclaw.memory.properties import Memory, written
 from openclaw.optimizer.lossless import equal
 from openclaw.optimizer.measuring.bench import shapes_of
 from openclaw.optimizer.measuring.engine import Engine
+from openclaw.optimizer.memory.arenas import Arenas
 from openclaw.optimizer.memory.cases import fewer_rows, first_rows
 from openclaw.optimizer.memory.holding import held
 from openclaw.optimizer.memory.racing import Race, Timed, opened
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _NUMBERS = 2 / 3
 """The part of the time for how many rows are run at a time, and of what is left of it for the arenas of those."""
+_FITTING = 1 / 2
+"""The part of the time for the arenas of one number of rows in which sizes of a first region are tried."""
 _MOST_TIMED = 3
 """Arenas that are timed for one number of rows: those that hold the least."""
 _NO_OTHER = "every other way holds more, or is slower"
@@ -77,10 +79,10 @@ class Chooser:
         seed: int = 0,
         allowed: float = SLOWER,
     ) -> None:
-        self._plans, self._path, self._cases = Plans(model, name=path.name), path, cases
-        self._threads, self._asked, self._ends = threads, asked, ends
+        self._path, self._cases, self._threads, self._asked, self._ends = path, cases, threads, asked, ends
         allowed = math.inf if asked == "least" else allowed
         self._race = Race(path, cases, threads=threads, allowed=allowed, seed=seed)
+        self._arenas = Arenas(model, path, cases, threads=threads)
         self._own = [held(path, case, Memory(), threads=threads).held for case in cases]
         self._tried: dict[str, Holding] = {}
 
@@ -122,14 +124,9 @@ class Chooser:
     def _fewest(self) -> Way | None:
         """The way with the fewest rows at a time that stays."""
         for rows, timed in self._numbers():
-            if (way := self._best(rows, until=self._by(_NUMBERS), plain=timed)) is not None:
+            if (way := self._best(rows, until=_by(_NUMBERS, self._ends), plain=timed)) is not None:
                 return way
         return None
-
-    def _by(self, part: float) -> float:
-        """When a part of the time that is left is over."""
-        now = time.perf_counter()
-        return now + part * (self._ends - now)
 
     def _numbers(self) -> Iterator[tuple[int, Timed | None]]:
         """Numbers of rows at a time that are quick enough in onnxruntime's own arena, the fewest first."""
@@ -137,7 +134,7 @@ class Chooser:
         if self._asked == "least":
             yield from ((rows, None) for rows in numbers if time.perf_counter() < self._ends)
             return
-        raced = self._race.run([next(ways(rows, None)) for rows in numbers], until=self._by(_NUMBERS))
+        raced = self._race.run([next(ways(rows, None)) for rows in numbers], until=_by(_NUMBERS, self._ends))
         for timed in raced:
             self._note(timed)
         yield from ((rows, timed) for rows, timed in zip(numbers, raced, strict=True) if timed.stays)
@@ -154,21 +151,21 @@ class Chooser:
             until: none is begun after that.
             plain: what is known already: that onnxruntime's own arena stays.
         """
-        parts = [first_rows(case, rows) for case in self._cases]
-        known = {way.name: way for way in ways(rows, self._planned(parts[-1]))}
         # Where time is up, what was timed before will do.
-        enough: Iterable[Way] = [plain.way] if plain and time.perf_counter() >= until else known.values()
-        figures = dict(self._held(enough, parts))
-        for place, name in enumerate(ranked(figures, self._own)):
+        if plain and time.perf_counter() >= until:
+            figures = {plain.way: [use.held for use in self._arenas.uses(plain.way)]}
+        else:
+            figures = self._arenas.measured(rows, until=_by(_FITTING, until))
+        for place, way in enumerate(ranked(figures, self._own)):
             now = time.perf_counter()
-            if plain and name == plain.way.name:
+            if plain and way == plain.way:
                 timed = plain
             elif (place == 0 and not plain) or (place < _MOST_TIMED and now < until):
-                (timed,) = self._race.run([known[name]], until=(now + until) / 2)
+                (timed,) = self._race.run([way], until=(now + until) / 2)
             else:
                 continue
-            if self._accepted(timed, figures[name]):
-                return timed.way
+            if self._accepted(timed, figures[way]):
+                return way
         return None
 
     def _accepted(self, timed: Timed, figures: Sequence[int]) -> bool:
@@ -189,20 +186,6 @@ class Chooser:
             reason=f"{why}{timed.reason}",
         )
 
-    def _held(self, found: Iterable[Way], parts: Sequence[Feed]) -> Iterator[tuple[str, list[int]]]:
-        """By name of a way what it holds in each case; cases of equal parts are measured once."""
-        for way in found:
-            known: dict[str, int] = {}
-            try:
-                for part in parts:
-                    shapes = str(shapes_of(part))
-                    if shapes not in known:
-                        known[shapes] = held(self._path, part, way.memory, threads=self._threads).held
-            except OpenClawError as error:
-                log.info("%s: %s", way.name, error)
-                continue
-            yield way.name, [known[str(shapes_of(part))] for part in parts]
-
     def _agrees(self, way: Way) -> bool:
         """Whether a way gives the default's answers; settings make no difference to them, but this is the last look."""
         default, engine = self._opened(Memory(), way.memory)
@@ -210,16 +193,6 @@ class Chooser:
 
     def _opened(self, *memories: Memory) -> Sequence[Engine]:
         return opened(self._path, memories, threads=self._threads)
-
-    def _planned(self, part: Feed) -> int | None:
-        """Bytes of the plan's arena; None where sizes cannot be told without running."""
-        shapes: Mapping[str, tuple[int, ...]] = {name: tuple(array.shape) for name, array in part.items()}
-        try:
-            return self._plans.of(shapes).plan.arena_bytes
-        except Exception as error:
-            # Shapes are inferred of graphs that nobody foresaw; without a plan there are other arenas.
-            log.info("no plan of the memory: %s", error)
-            return None
 
     def _kept(self, way: Way | None, reason: str | None) -> Chosen:
         why = "it holds no less" if way is None else "another holds less"
@@ -245,6 +218,12 @@ class Chooser:
             ways=ways,
         )
         return Chosen(Memory() if way is None else way.memory, report)
+
+
+def _by(part: float, ends: float) -> float:
+    """When a part of the time until then is over."""
+    now = time.perf_counter()
+    return now + part * (ends - now)
 
 
 def _outdone(way: Holding, why: str) -> Holding:

@@ -12,8 +12,9 @@ from openclaw.memory.properties import Memory
 from openclaw.optimizer.measuring.engine import Engine, open_session
 from openclaw.optimizer.recipe import Feed
 
-_RUNS = 2
-"""With a pattern the second run is the first that uses it; what is held after it is held from then on."""
+_RUNS = 3
+"""With a pattern the second run is the first that uses it, and the third the first with an answer of such a run beside
+it; what is held after that is held from then on."""
 
 
 def held(model: Path, feed: Feed, memory: Memory, *, threads: int) -> ArenaUse:
