@@ -2,7 +2,7 @@
 
 Fewer rows at a time hold far less where they are quick enough, so these come first, all numbers of them at once. Then
 arenas for the fewest that are; and for all rows where none of these stays, as one of those nearly always does. Of
-arenas only what is about to be kept is timed: holding is known after two runs, latency is not.
+arenas only what is about to be kept is timed: what is held is known after three runs, latency is not.
 """
 
 from __future__ import annotations
