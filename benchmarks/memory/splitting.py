@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ def _row(model: onnx.ModelProto, feed: Feed) -> Iterator[str]:
 
 def _least(measured: Callable[[Arena], ArenaUse], arenas: Sequence[Arena]) -> int:
     """Bytes held in the arena that suits best: one of these, or one whose first region is fitted."""
+    measured = cache(measured)
     uses = [measured(arena) for arena in arenas]
     least, needed = min(use.held for use in uses), min(use.most_in_use for use in uses)
     size = smallest_region(lambda size: measured(region(size)).held, needed=needed, below=least)

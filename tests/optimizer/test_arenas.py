@@ -9,8 +9,13 @@ from pathlib import Path
 import onnx
 import pytest
 
+from openclaw.errors import ModelInvalid
 from openclaw.memory.choice import Way, ways
+from openclaw.memory.profile import ArenaUse
+from openclaw.memory.properties import Memory
+from openclaw.optimizer.memory import arenas as measuring
 from openclaw.optimizer.memory.arenas import Arenas
+from openclaw.optimizer.memory.holding import held
 from openclaw.optimizer.recipe import Feed
 from optimizer.test_memory import SIDE, chain, frames
 
@@ -38,6 +43,30 @@ def test_a_region_that_is_fitted_holds_the_least_of_all_and_the_runs_fit_in_it(
 def test_without_time_no_sizes_are_tried(tmp_path: Path) -> None:
     found = arenas(tmp_path, frames(16)).measured(None, until=time.perf_counter())
     assert [way.name for way in found] == ["same as requested", "pattern", "planned"]
+
+
+def test_where_no_region_can_be_had_the_other_ways_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_regions(model: Path, feed: Feed, memory: Memory, *, threads: int) -> ArenaUse:
+        if memory.arena and memory.arena.initial_bytes:
+            raise ModelInvalid("no memory for the first region")
+        return held(model, feed, memory, threads=threads)
+
+    monkeypatch.setattr(measuring, "held", without_regions)
+    found = arenas(tmp_path, frames(16)).measured(None, until=math.inf)
+    assert [way.name for way in found] == ["same as requested", "pattern"]
+
+
+def test_nothing_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Memory, int]] = []
+
+    def counted(model: Path, feed: Feed, memory: Memory, *, threads: int) -> ArenaUse:
+        seen.append((memory, len(feed["x"])))
+        return held(model, feed, memory, threads=threads)
+
+    monkeypatch.setattr(measuring, "held", counted)
+    measured = arenas(tmp_path, frames(1), frames(16))
+    assert measured.measured(2, until=math.inf) == measured.measured(2, until=math.inf)
+    assert len(seen) == len(set(seen))
 
 
 def test_a_way_in_which_a_model_does_not_run_is_left_out(tmp_path: Path) -> None:

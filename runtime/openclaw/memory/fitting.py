@@ -22,7 +22,7 @@ def smallest_region(held: Callable[[int], int | None], *, needed: int, below: in
     """Bytes of the first region with which an arena holds the least; sizes that hold ``below`` or more are not tried.
 
     Args:
-        held: measures what the arena holds with a first region of so many bytes; None: there is no time for it.
+        held: measures what the arena holds with a first region of so many bytes; None: it cannot, and the search ends.
         needed: bytes that are in use at most, which no smaller region has room for.
         below: bytes that another arena holds.
 

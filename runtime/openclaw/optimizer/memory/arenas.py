@@ -34,6 +34,7 @@ class Arenas:
 
     def __init__(self, model: onnx.ModelProto, path: Path, cases: Sequence[Feed], *, threads: int) -> None:
         self._plans, self._path, self._cases, self._threads = Plans(model, name=path.name), path, cases, threads
+        self._known: dict[tuple[Way, str], ArenaUse | None] = {}
 
     def measured(self, rows: int | None, *, until: float) -> dict[Way, list[int]]:
         """Bytes held in each case, of all ways with so many rows at a time that the model runs in.
@@ -42,8 +43,8 @@ class Arenas:
             rows: at a time; None: all.
             until: no further size of a region is tried after that, by ``time.perf_counter``.
         """
-        parts = [first_rows(case, rows) for case in self._cases]
-        found = {way: uses for way in ways(rows, self._planned(parts[-1])) if (uses := self.uses(way))}
+        planned = self._planned(first_rows(self._cases[-1], rows))
+        found = {way: uses for way in ways(rows, planned) if (uses := self.uses(way))}
         if found and (size := self._region(rows, {way: uses[-1] for way, uses in found.items()}, until=until)):
             way = fitted(rows, size)
             if uses := self.uses(way):
@@ -51,29 +52,30 @@ class Arenas:
         return {way: [use.held for use in uses] for way, uses in found.items()}
 
     def uses(self, way: Way) -> list[ArenaUse]:
-        """In each case, equal ones measured once; none: the model does not run in it."""
-        known: dict[str, ArenaUse] = {}
-        found = []
-        for case in self._cases:
-            part = first_rows(case, way.memory.rows)
-            shapes = str(shapes_of(part))
+        """In each case; none: the model does not run in it."""
+        found = [use for case in self._cases if (use := self._use(way, case))]
+        return found if len(found) == len(self._cases) else []
+
+    def _use(self, way: Way, case: Feed) -> ArenaUse | None:
+        """In the rows of a case that are run at once, measured once; None: the model does not run in it."""
+        part = first_rows(case, way.memory.rows)
+        key = way, str(shapes_of(part))
+        if key not in self._known:
             try:
-                if shapes not in known:
-                    known[shapes] = held(self._path, part, way.memory, threads=self._threads)
+                self._known[key] = held(self._path, part, way.memory, threads=self._threads)
             except OpenClawError as error:
                 log.info("%s: %s", way.name, error)
-                return []
-            found.append(known[shapes])
-        return found
+                self._known[key] = None
+        return self._known[key]
 
     def _region(self, rows: int | None, seen: Mapping[Way, ArenaUse], *, until: float) -> int | None:
         """Bytes of the first region that holds less than what was seen in the largest case."""
-        largest = first_rows(self._cases[-1], rows)
 
         def held_with(size: int) -> int | None:
             if time.perf_counter() >= until:
                 return None
-            return held(self._path, largest, fitted(rows, size).memory, threads=self._threads).held
+            use = self._use(fitted(rows, size), self._cases[-1])
+            return None if use is None else use.held
 
         needed = min(use.most_in_use for use in seen.values())
         return smallest_region(held_with, needed=needed, below=min(use.held for use in seen.values()))
